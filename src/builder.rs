@@ -1,0 +1,97 @@
+//! The layers as methods of [`tower::ServiceBuilder`].
+
+use tower::{ServiceBuilder, layer::util::Stack};
+
+use crate::{
+    bulkhead::{BulkheadLayer, QueuedBulkheadLayer},
+    circuit_breaker::CircuitBreakerLayer,
+    error::LiftLayer,
+    retry::RetryLayer,
+    timeout::{ReadyTimeoutLayer, TimeoutLayer},
+};
+
+mod sealed {
+    #[allow(unnameable_types, reason = "that is how it seals")]
+    pub trait Sealed {}
+    impl<L> Sealed for tower::ServiceBuilder<L> {}
+}
+
+/// The layers of this crate as methods of [`ServiceBuilder`].
+///
+/// Those whose name tower has taken for a layer of its own end in `_with`.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::{ServiceBuilderExt, bulkhead::BulkheadLayer, timeout::TimeoutLayer};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let svc = ServiceBuilder::new()
+///     .bulkhead(BulkheadLayer::new(64))
+///     .timeout_with(TimeoutLayer::new(Duration::from_secs(1))?)
+///     .lift()
+///     .service(service_fn(|n: u32| async move { Ok::<_, BoxError>(n + 1) }));
+/// assert_eq!(svc.oneshot(1).await?, 2);
+/// # Ok(())
+/// # }
+/// ```
+pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
+    /// Adds a layer; what the other methods come down to.
+    #[doc(hidden)]
+    fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
+
+    /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
+    fn bulkhead(self, layer: BulkheadLayer) -> ServiceBuilder<Stack<BulkheadLayer, L>> {
+        self.add(layer)
+    }
+
+    /// Lets calls wait while too many are in flight; see [`bulkhead`](crate::bulkhead).
+    fn queued_bulkhead(
+        self,
+        layer: QueuedBulkheadLayer,
+    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses calls while the service fails; see [`circuit_breaker`](crate::circuit_breaker).
+    fn circuit_breaker<C>(
+        self,
+        layer: CircuitBreakerLayer<C>,
+    ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        self.add(layer)
+    }
+
+    /// Tries failed calls again; see [`retry`](crate::retry).
+    fn retry_with<C, Q>(
+        self,
+        layer: RetryLayer<C, Q>,
+    ) -> ServiceBuilder<Stack<RetryLayer<C, Q>, L>> {
+        self.add(layer)
+    }
+
+    /// Stops waiting for calls that take too long; see [`timeout`](crate::timeout).
+    fn timeout_with<T>(self, layer: TimeoutLayer<T>) -> ServiceBuilder<Stack<TimeoutLayer<T>, L>> {
+        self.add(layer)
+    }
+
+    /// Stops waiting for services that take too long to be ready and respond; see
+    /// [`timeout`](crate::timeout).
+    fn ready_timeout<T>(
+        self,
+        layer: ReadyTimeoutLayer<T>,
+    ) -> ServiceBuilder<Stack<ReadyTimeoutLayer<T>, L>> {
+        self.add(layer)
+    }
+
+    /// Gives the service below an error that can hold a refusal; see [`LiftLayer`].
+    fn lift(self) -> ServiceBuilder<Stack<LiftLayer, L>> {
+        self.add(LiftLayer::new())
+    }
+}
+
+impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>> {
+        self.layer(layer)
+    }
+}

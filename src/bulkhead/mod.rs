@@ -1,0 +1,59 @@
+//! Caps how many calls a dependency has in flight, so that a slow one cannot take all that its caller
+//! has.
+//!
+//! A full [`Bulkhead`] refuses at once, with [`Reason::BulkheadFull`](crate::Reason::BulkheadFull). A
+//! [`QueuedBulkhead`] lets a bounded number of calls wait for a bounded time, first come first served
+//! or last come first served; never past the deadline of their [`Context`](crate::Context).
+//!
+//! **Where a permit is held.** A call takes its permit in [`call`](tower::Service::call), not in
+//! `poll_ready`: a clone that is ready and idle holds nothing. The permit comes back when the call
+//! ends, fails, panics or is dropped, whichever comes first. A `Bulkhead` is ready when the inner
+//! service is. A `QueuedBulkhead` is always ready, and makes a clone of the inner service ready only
+//! once it holds the permit, so that a call in the queue holds nothing of the inner service's either.
+//!
+//! **Resizing.** The [handle](BulkheadHandle) changes the limit at any time. Calls in flight keep their
+//! permits; a lower limit takes effect as they end.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{Reason, Rejected, bulkhead::{BulkheadLayer, Queue}};
+//! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let slow = service_fn(|id: u32| async move {
+//!     tokio::time::sleep(Duration::from_secs(1)).await;
+//!     Ok::<_, BoxError>(id)
+//! });
+//!
+//! let mut svc = BulkheadLayer::builder(1).name("users-db").build().layer(slow);
+//! let first = svc.ready().await?.call(1); // holds the only permit
+//! let error = svc.ready().await?.call(2).await.unwrap_err();
+//! assert_eq!(Rejected::find(&*error).unwrap().reason(), Reason::BulkheadFull);
+//! assert_eq!(first.await?, 1); // gives it back
+//! assert_eq!(svc.ready().await?.call(3).await?, 3);
+//!
+//! // One may wait, for at most 100 ms.
+//! let layer = BulkheadLayer::builder(1).queue(Queue::fifo(1, Duration::from_millis(100))).build();
+//! let mut svc = layer.layer(slow);
+//! let (first, second, third) = tokio::join!(svc.call(1), svc.call(2), svc.call(3));
+//! assert_eq!(first?, 1);
+//! let why = |error: BoxError| Rejected::find(&*error).unwrap().reason();
+//! assert_eq!(why(second.unwrap_err()), Reason::QueueTimeout);
+//! assert_eq!(why(third.unwrap_err()), Reason::BulkheadFull);
+//! # Ok(())
+//! # }
+//! ```
+
+mod handle;
+mod layer;
+mod permit;
+mod queued;
+mod refusing;
+
+pub use handle::BulkheadHandle;
+pub use layer::{BulkheadBuilder, BulkheadLayer, Queue, QueuedBulkheadLayer};
+pub use queued::{QueuedBulkhead, QueuedBulkheadFuture};
+pub use refusing::{Bulkhead, BulkheadFuture};

@@ -1,0 +1,229 @@
+//! The future, and what becomes of a call that does not end as calls should.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use pin_project::pin_project;
+
+use super::{layer::Shared, machine::Pass};
+use crate::{
+    classify::{Classify, Judgement, Verdict, judge},
+    context::Context,
+    error::{FromRejected, Rejected},
+    origin,
+    pooled::PooledArc,
+    telemetry::Ending,
+    time::{self, Instant},
+    window::Outcome,
+};
+
+/// Response future of [`CircuitBreaker`](super::CircuitBreaker).
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct CircuitBreakerFuture<F, C> {
+    #[pin]
+    state: State<F, C>,
+}
+
+#[pin_project(project = StateProj)]
+#[derive(Debug)]
+enum State<F, C> {
+    // In this order: the inner future is dropped before its call is judged abandoned.
+    Admitted {
+        #[pin]
+        future: F,
+        call: Call,
+        classifier: C,
+    },
+    Rejected(Rejected),
+    Done,
+}
+
+impl<F, C> CircuitBreakerFuture<F, C> {
+    pub(super) fn admitted(future: F, mut call: Call, classifier: C) -> Self {
+        call.phase = Phase::Waiting;
+        let state = State::Admitted {
+            future,
+            call,
+            classifier,
+        };
+        Self { state }
+    }
+
+    pub(super) const fn rejected(rejected: Rejected) -> Self {
+        let state = State::Rejected(rejected);
+        Self { state }
+    }
+}
+
+impl<F, C, T, E> Future for CircuitBreakerFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    E: FromRejected,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let result = match state.as_mut().project() {
+            StateProj::Admitted {
+                future,
+                call,
+                classifier,
+            } => {
+                origin::clear();
+                call.phase = Phase::Inside;
+                let Poll::Ready(result) = future.poll(cx) else {
+                    call.pending();
+                    return Poll::Pending;
+                };
+                call.end(judge(classifier, &result));
+                result
+            }
+            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
+            StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
+        };
+        state.set(State::Done);
+        Poll::Ready(result)
+    }
+}
+
+/// An admitted call, to be accounted for exactly once: by [`end`](Self::end), or else on drop.
+#[derive(Debug)]
+pub(super) struct Call {
+    shared: PooledArc<Shared>,
+    pass: Pass,
+    /// Known from the start for a probe and where a rule looks at slow calls, else from when the call
+    /// is first found pending. A call that is answered at once need not read the clock.
+    began: Option<Instant>,
+    /// Looked up when the call is first found pending.
+    deadline: Option<Instant>,
+    phase: Phase,
+}
+
+/// Where a call stands if it is dropped now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The inner service is being run: it panicked.
+    Inside,
+    /// It is being waited for: the caller gave it up.
+    Waiting,
+    /// All is said.
+    Ended,
+}
+
+impl Call {
+    /// A call that is about to be made.
+    #[inline]
+    pub(super) fn begin(shared: PooledArc<Shared>, pass: Pass) -> Self {
+        let is_timed = pass.is_probe() || shared.is_timed;
+        Self {
+            shared,
+            pass,
+            began: is_timed.then(time::now),
+            deadline: None,
+            phase: Phase::Inside,
+        }
+    }
+
+    #[inline]
+    fn pending(&mut self) {
+        self.phase = Phase::Waiting;
+        if self.began.is_none() {
+            self.began = Some(time::now());
+        }
+        if self.deadline.is_none() {
+            self.deadline = Context::current().deadline();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, judgement: Judgement) {
+        self.phase = Phase::Ended;
+        let shared = &*self.shared;
+        let timed = shared.is_timed || self.pass.is_probe();
+        let now = timed.then(time::now);
+        if judgement == Judgement::Seen(Verdict::Success)
+            && !(shared.is_timed && self.is_slow(now))
+            && shared.machine.is_unmoved_by_success(self.pass)
+        {
+            // The healthy path: nothing to write.
+            shared.telemetry.ended(Ending::Success);
+        } else {
+            self.account(judgement, now);
+        }
+    }
+
+    #[inline(never)]
+    fn account(&self, judgement: Judgement, now: Option<Instant>) {
+        match judgement {
+            Judgement::Seen(Verdict::Success) => self.settle(false, now, Ending::Success),
+            Judgement::Seen(Verdict::Failure(_)) => self.settle(true, now, Ending::Failure),
+            Judgement::Seen(Verdict::Ignored) => self.ignore(Ending::Ignored),
+            Judgement::RejectedBelow => self.ignore(Ending::RejectedBelow),
+        }
+    }
+
+    fn settle(&self, failed: bool, now: Option<Instant>, ending: Ending) {
+        let shared = &*self.shared;
+        let late_probe = self.pass.is_probe() && self.ran(now) >= shared.half_open_timeout;
+        let outcome = Outcome {
+            failed: failed || late_probe,
+            slow: shared.is_timed && self.is_slow(now),
+        };
+        shared.telemetry.ended(ending);
+        let now = || shared.nanos_at(now.unwrap_or_else(time::now));
+        shared.machine.settle(self.pass, outcome, now, shared);
+    }
+
+    /// How long the call ran, as far as that was measured.
+    fn ran(&self, now: Option<Instant>) -> Duration {
+        match (self.began, now) {
+            (Some(began), Some(now)) => now.saturating_duration_since(began),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn is_slow(&self, now: Option<Instant>) -> bool {
+        self.ran(now) > self.shared.slow
+    }
+
+    fn ignore(&self, ending: Ending) {
+        self.shared.telemetry.ended(ending);
+        self.shared.machine.forgo(self.pass);
+    }
+
+    /// Dropped without a result. A panic is a failure. So is a call whose time was up: because a
+    /// timeout of ours dropped it, because its deadline has passed, or because it had run longer than
+    /// a call may. Any other says nothing.
+    #[cold]
+    fn abandon(&self) {
+        let now = time::now();
+        if self.phase == Phase::Inside {
+            return self.settle(true, Some(now), Ending::Panicked);
+        }
+        let is_late = origin::is_cut()
+            || self.deadline.is_some_and(|deadline| deadline <= now)
+            || self.is_slow(Some(now));
+        if is_late {
+            self.settle(true, Some(now), Ending::AbandonedLate);
+        } else {
+            self.ignore(Ending::Abandoned);
+        }
+    }
+}
+
+impl Drop for Call {
+    #[inline]
+    fn drop(&mut self) {
+        if self.phase != Phase::Ended {
+            self.abandon();
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Seeing and steering a breaker from outside.
+
+use std::time::Duration;
+
+use super::{layer::Shared, rules::Cause, word::State};
+use crate::{pooled::PooledArc, time::nanos, window::Counts};
+
+/// Sees and steers the breaker of a layer; made by
+/// [`CircuitBreakerLayer::handle`](super::CircuitBreakerLayer::handle).
+///
+/// Cheap to clone. Looking takes no probe's place and changes nothing: a breaker whose open time is
+/// over shows as open until a call finds out.
+#[derive(Clone, Debug)]
+pub struct CircuitBreakerHandle {
+    pub(super) shared: PooledArc<Shared>,
+}
+
+impl CircuitBreakerHandle {
+    /// The name of the layer.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.shared.telemetry.name()
+    }
+
+    /// What the breaker does with calls now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.machine.state()
+    }
+
+    /// All there is to see, at one moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.machine.snapshot(&*self.shared)
+    }
+
+    /// Refuses all calls until told otherwise.
+    pub fn force_open(&self) {
+        self.force(State::ForcedOpen, None);
+    }
+
+    /// Refuses all calls for `duration`, then probes.
+    pub fn force_open_for(&self, duration: Duration) {
+        self.force(State::ForcedOpen, Some(duration));
+    }
+
+    /// Lets all calls pass, uncounted, until told otherwise.
+    pub fn force_closed(&self) {
+        self.force(State::ForcedClosed, None);
+    }
+
+    /// Lets all calls pass, uncounted, for `duration`, then closes with empty windows.
+    pub fn force_closed_for(&self, duration: Duration) {
+        self.force(State::ForcedClosed, Some(duration));
+    }
+
+    fn force(&self, to: State, duration: Option<Duration>) {
+        let machine = &self.shared.machine;
+        machine.force(to, duration.map(nanos), &*self.shared);
+    }
+
+    /// Closes the breaker with empty windows, its open time back at the start. Ends a forced state.
+    pub fn reset(&self) {
+        self.shared.machine.reset(&*self.shared);
+    }
+}
+
+/// A breaker at one moment; see [`CircuitBreakerHandle::snapshot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// What the breaker does with calls.
+    pub state: State,
+    /// Why it is in that state; `None` where it has never changed.
+    pub cause: Option<Cause>,
+    /// When the open or forced state ends; zero once it is due. From then on the next call to an open
+    /// breaker is a probe. `None` in a state that time does not end.
+    pub ends_in: Option<Duration>,
+    /// Failures in a row, where the breaker is closed and has
+    /// [such a rule](super::CircuitBreakerBuilder::consecutive_failures).
+    pub consecutive_failures: u32,
+    /// What the count window holds, where the breaker is closed and has one.
+    pub count_window: Option<Counts>,
+    /// What the time window holds, where the breaker is closed and has one.
+    pub time_window: Option<Counts>,
+}

@@ -1,0 +1,443 @@
+//! The state machine: closed, open, half-open, forced. Pure: time, chance and the wish to be told of
+//! changes come from [`Outside`].
+//!
+//! Admitting a call to a closed breaker is one load of a line that is written only when the state
+//! changes; a good call that changes no count writes nothing either. Changes of state are rare and
+//! made under a lock, one at a time, each from the word that the deciding call saw: of several that
+//! decide at once one makes the change, and the others find another generation.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use super::{
+    handle::Snapshot,
+    rules::{Cause, ProbeRule, Rates},
+    word::{Probes, State, Word},
+};
+use crate::{
+    backoff::{Backoff, Position},
+    sync::{
+        AtomicU64, Mutex, MutexGuard,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        lock,
+    },
+    time::nanos,
+    window::{CountWindow, Outcome, TimeWindow},
+};
+
+/// What the machine needs of the world.
+pub(super) trait Outside {
+    /// Nanoseconds since some moment in the past.
+    fn now(&self) -> u64;
+    /// Uniform over all of `u64`.
+    fn random(&self) -> u64;
+    /// Told after each change of state, outside of any lock.
+    fn changed(&self, change: Change);
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) from: State,
+    pub(super) to: State,
+    pub(super) cause: Cause,
+}
+
+/// What an admitted call carries. To be handed to [`Machine::settle`] or [`Machine::forgo`], once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Pass(Word);
+
+impl Pass {
+    #[inline]
+    pub(super) const fn is_probe(self) -> bool {
+        self.0.is(State::HalfOpen)
+    }
+}
+
+/// The rules by which a machine runs, checked.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// So many failures in a row.
+    pub(super) run: Option<NonZeroU32>,
+    pub(super) count: Option<(CountWindow, Rates)>,
+    pub(super) time: Option<(TimeWindow, Rates)>,
+    pub(super) probes: ProbeRule,
+    /// How long a probe may take.
+    pub(super) probe_nanos: u64,
+    pub(super) open_time: Backoff,
+    /// How long the breaker must have stayed closed for its open time to start over.
+    pub(super) lasting_nanos: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    word: AtomicU64,
+    /// When the open or forced state is over; [`FOREVER`] if never. Written before `word`.
+    until: AtomicU64,
+    probes: AtomicU64,
+    /// When the probe admitted last is late. Only ever grows.
+    probes_until: AtomicU64,
+    /// Failures in a row (low half) and the generation they belong to (high half).
+    run: AtomicU64,
+    rules: Rules,
+    /// Held while the state changes.
+    history: Mutex<History>,
+}
+
+#[derive(Debug)]
+struct History {
+    /// How far the open time has grown.
+    open_time: Position,
+    closed_at: u64,
+    cause: Option<Cause>,
+}
+
+const FOREVER: u64 = u64::MAX;
+
+/// `nanos` after `now`, and not for ever however long that is.
+const fn after(now: u64, nanos: u64) -> u64 {
+    let end = now.saturating_add(nanos);
+    if end == FOREVER { FOREVER - 1 } else { end }
+}
+
+impl Machine {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            word: AtomicU64::new(Word::new(State::Closed, 0).0),
+            until: AtomicU64::new(FOREVER),
+            probes: AtomicU64::new(0),
+            probes_until: AtomicU64::new(0),
+            run: AtomicU64::new(0),
+            rules,
+            history: Mutex::new(History {
+                open_time: Position::START,
+                closed_at: 0,
+                cause: None,
+            }),
+        }
+    }
+
+    #[inline]
+    fn load(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+
+    /// Lets a call pass, or refuses it and says for how many more nanoseconds, if known.
+    #[inline]
+    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, Option<u64>> {
+        let word = self.load();
+        if word.is(State::Closed) {
+            return Ok(Pass(word));
+        }
+        self.admit_unless_closed(outside)
+    }
+
+    #[inline(never)]
+    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, Option<u64>> {
+        // Whoever loses a race to change the state asks the new state again.
+        loop {
+            let word = self.load();
+            let pass = Pass(word);
+            match word.state() {
+                State::Closed => return Ok(pass),
+                State::HalfOpen => {
+                    let now = outside.now();
+                    if self.admit_probe(word, now) {
+                        return Ok(pass);
+                    }
+                    if !self.write_off(word, now, outside) && self.load() == word {
+                        return Err(None);
+                    }
+                }
+                State::Open | State::ForcedOpen | State::ForcedClosed => {
+                    let until = self.until.load(Acquire);
+                    let passes = word.is(State::ForcedClosed);
+                    if until == FOREVER {
+                        return if passes { Ok(pass) } else { Err(None) };
+                    }
+                    let now = outside.now();
+                    if now < until {
+                        return if passes {
+                            Ok(pass)
+                        } else {
+                            Err(Some(until - now))
+                        };
+                    }
+                    let (to, cause) = match word.state() {
+                        State::Open => (State::HalfOpen, Cause::OpenTimeOver),
+                        State::ForcedOpen => (State::HalfOpen, Cause::ForcedTimeOver),
+                        _ => (State::Closed, Cause::ForcedTimeOver),
+                    };
+                    self.change(word, to, cause, now, outside);
+                }
+            }
+        }
+    }
+
+    /// Whether a good result, of a call that no rule times, would change nothing. It then need not be
+    /// settled.
+    #[inline]
+    pub(super) fn is_unmoved_by_success(&self, pass: Pass) -> bool {
+        let Rules { count, time, .. } = &self.rules;
+        self.load() == pass.0
+            && pass.0.is(State::Closed)
+            && self.run.load(Relaxed) as u32 == 0
+            && count
+                .as_ref()
+                .is_none_or(|(window, _)| window.is_full_of_good())
+            && time.is_none()
+    }
+
+    /// Records how a call went that was admitted with `pass`. `now` is asked for only if it matters.
+    pub(super) fn settle(
+        &self,
+        pass: Pass,
+        outcome: Outcome,
+        now: impl Fn() -> u64,
+        outside: &impl Outside,
+    ) {
+        let Pass(word) = pass;
+        if self.load() != word {
+            return; // the state has changed since, and this result is not for it
+        }
+        match word.state() {
+            State::Closed => {
+                if let Some(cause) = self.record(word.generation(), outcome, &now) {
+                    self.change(word, State::Open, cause, now(), outside);
+                }
+            }
+            State::HalfOpen => {
+                let settled = |probes: Probes| {
+                    let in_flight = probes.in_flight.checked_sub(1)?;
+                    Some(tally(probes, in_flight, 1, outcome))
+                };
+                if let Some(probes) = self.update_probes(word, settled) {
+                    self.decide(word, probes, now(), outside);
+                }
+            }
+            State::Open | State::ForcedOpen | State::ForcedClosed => {}
+        }
+    }
+
+    /// Takes note that a call admitted with `pass` will say nothing: a probe's place is free again.
+    pub(super) fn forgo(&self, pass: Pass) {
+        if !pass.is_probe() {
+            return;
+        }
+        self.update_probes(pass.0, |probes| {
+            let in_flight = probes.in_flight.checked_sub(1)?;
+            Some(Probes {
+                in_flight,
+                ..probes
+            })
+        });
+    }
+
+    /// Enters an outcome into every window; returns the first rule that it made trip.
+    fn record(&self, generation: u32, outcome: Outcome, now: impl Fn() -> u64) -> Option<Cause> {
+        let Rules {
+            run, count, time, ..
+        } = &self.rules;
+        let by_run = run.and_then(|limit| {
+            let run = self.record_run(generation, outcome.failed);
+            (run >= limit.get()).then_some(Cause::ConsecutiveFailures)
+        });
+        let by_count = count.as_ref().and_then(|(window, rates)| {
+            let counts = window.record(generation, outcome)?;
+            rates.judge(counts, Cause::CountFailureRate, Cause::CountSlowCallRate)
+        });
+        let by_time = time.as_ref().and_then(|(window, rates)| {
+            let counts = window.record(generation, outcome, now())?;
+            rates.judge(counts, Cause::TimeFailureRate, Cause::TimeSlowCallRate)
+        });
+        by_run.or(by_count).or(by_time)
+    }
+
+    /// The number of failures in a row, this outcome included.
+    fn record_run(&self, generation: u32, failed: bool) -> u32 {
+        let mut old = self.run.load(Relaxed);
+        loop {
+            let (of, run) = ((old >> 32) as u32, old as u32);
+            let run = if of == generation { run } else { 0 };
+            if run == 0 && !failed {
+                return 0; // healthy, and nothing to write
+            }
+            // A straggler would take the run of a later generation for one of its own.
+            if generation.wrapping_sub(of) > u32::MAX / 2 {
+                return 0;
+            }
+            let run = if failed { run.saturating_add(1) } else { 0 };
+            let new = u64::from(generation) << 32 | u64::from(run);
+            match self.run.compare_exchange_weak(old, new, AcqRel, Relaxed) {
+                Ok(_) => return run,
+                Err(newer) => old = newer,
+            }
+        }
+    }
+
+    fn admit_probe(&self, word: Word, now: u64) -> bool {
+        let admitted = self.update_probes(word, |probes| self.rules.probes.admit(probes));
+        if admitted.is_some() {
+            let late = after(now, self.rules.probe_nanos);
+            self.probes_until.fetch_max(late, AcqRel);
+        }
+        admitted.is_some()
+    }
+
+    /// Counts the probes in flight as failed, if the last of them is late. To be asked only where no
+    /// further probe is admitted, which makes it decide the round; returns whether it did.
+    fn write_off(&self, word: Word, now: u64, outside: &impl Outside) -> bool {
+        if now < self.probes_until.load(Acquire) {
+            return false;
+        }
+        let failed = Outcome {
+            failed: true,
+            slow: false,
+        };
+        let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, failed));
+        self.update_probes(word, hung)
+            .is_some_and(|probes| self.decide(word, probes, now, outside))
+    }
+
+    /// Leaves the half-open state if the probes have decided; returns whether they have.
+    fn decide(&self, word: Word, probes: Probes, now: u64, outside: &impl Outside) -> bool {
+        let (to, cause) = match self.rules.probes.decide(probes) {
+            Some(true) => (State::Closed, Cause::ProbesSucceeded),
+            Some(false) => (State::Open, Cause::ProbesFailed),
+            None => return false,
+        };
+        self.change(word, to, cause, now, outside);
+        true
+    }
+
+    /// Applies `change` in one step if the probes are still those of `word`.
+    fn update_probes(
+        &self,
+        word: Word,
+        change: impl Fn(Probes) -> Option<Probes>,
+    ) -> Option<Probes> {
+        let mut old = self.probes.load(Acquire);
+        loop {
+            let probes = Probes::unpack(old);
+            if !probes.is_of(word.generation()) {
+                return None;
+            }
+            let new = change(probes)?;
+            match self
+                .probes
+                .compare_exchange_weak(old, new.pack(), AcqRel, Acquire)
+            {
+                Ok(_) => return Some(new),
+                Err(newer) => old = newer,
+            }
+        }
+    }
+
+    /// Changes the state, if it is still `from`.
+    fn change(&self, from: Word, to: State, cause: Cause, now: u64, outside: &impl Outside) {
+        let history = lock(&self.history);
+        if self.load() == from {
+            self.enter(history, to, cause, now, outside);
+        }
+    }
+
+    /// Forces the state, for so many nanoseconds or until told otherwise.
+    pub(super) fn force(&self, to: State, nanos: Option<u64>, outside: &impl Outside) {
+        let now = outside.now();
+        let history = lock(&self.history);
+        let until = nanos.map_or(FOREVER, |nanos| after(now, nanos));
+        self.until.store(until, Release);
+        self.enter(history, to, Cause::Forced, now, outside);
+    }
+
+    /// Closes the breaker and forgets all that has been.
+    pub(super) fn reset(&self, outside: &impl Outside) {
+        let mut history = lock(&self.history);
+        history.open_time = Position::START;
+        self.enter(history, State::Closed, Cause::Reset, outside.now(), outside);
+    }
+
+    fn enter(
+        &self,
+        mut history: MutexGuard<'_, History>,
+        to: State,
+        cause: Cause,
+        now: u64,
+        outside: &impl Outside,
+    ) {
+        let word = self.load();
+        let next = word.change(to);
+        match to {
+            State::Open => {
+                let closed_for = now.saturating_sub(history.closed_at);
+                if word.is(State::Closed) && closed_for >= self.rules.lasting_nanos {
+                    history.open_time = Position::START;
+                }
+                let open_time = &self.rules.open_time;
+                let delay = open_time.next(&mut history.open_time, outside.random());
+                self.until.store(after(now, nanos(delay)), Release);
+            }
+            State::HalfOpen => {
+                let round = Probes::round(next.generation());
+                self.probes.store(round.pack(), Release);
+            }
+            State::Closed => {
+                if let Some((window, _)) = &self.rules.count {
+                    window.begin_era(next.generation());
+                }
+                history.closed_at = now;
+            }
+            State::ForcedOpen | State::ForcedClosed => {}
+        }
+        history.cause = Some(cause);
+        self.word.store(next.0, Release);
+        drop(history);
+        let from = word.state();
+        outside.changed(Change { from, to, cause });
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.load().state()
+    }
+
+    /// What there is to see. Takes no probe's place and changes nothing.
+    pub(super) fn snapshot(&self, outside: &impl Outside) -> Snapshot {
+        let history = lock(&self.history);
+        let word = self.load();
+        let (state, generation) = (word.state(), word.generation());
+        let now = outside.now();
+        let closed = state == State::Closed;
+        let until = self.until.load(Acquire);
+        let is_timed = !matches!(state, State::Closed | State::HalfOpen) && until != FOREVER;
+        let Rules { count, time, .. } = &self.rules;
+        let run = self.run.load(Acquire);
+        let run_is_of_now = closed && (run >> 32) as u32 == generation;
+        Snapshot {
+            state,
+            cause: history.cause,
+            ends_in: is_timed.then(|| Duration::from_nanos(until.saturating_sub(now))),
+            consecutive_failures: if run_is_of_now { run as u32 } else { 0 },
+            count_window: count
+                .as_ref()
+                .filter(|_| closed)
+                .map(|(window, _)| window.counts()),
+            time_window: time
+                .as_ref()
+                .filter(|_| closed)
+                .map(|(window, _)| window.counts(generation, now)),
+        }
+    }
+}
+
+/// Probes after `ended` more of them ended in this way.
+const fn tally(probes: Probes, in_flight: u8, ended: u8, outcome: Outcome) -> Probes {
+    let Outcome { failed, slow } = outcome;
+    Probes {
+        in_flight,
+        done: probes.done + ended,
+        failed: probes.failed + if failed { ended } else { 0 },
+        slow: probes.slow + if slow { ended } else { 0 },
+        run: if failed { probes.run + ended } else { 0 },
+        ..probes
+    }
+}

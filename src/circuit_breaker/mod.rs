@@ -1,0 +1,82 @@
+//! Stops calling a service that fails, and finds out when it has recovered.
+//!
+//! A *closed* breaker lets calls pass and watches their results. When a rule trips it *opens*: calls
+//! are refused at once, with [`Reason::CircuitOpen`](crate::Reason::CircuitOpen) and the time after
+//! which to come back, and the inner service is left alone. When its open time is over it is
+//! *half-open*: a few calls pass as probes, and decide whether it closes or opens again, for longer.
+//!
+//! **Rules** are joined by *or*: failures in a row, the rate of failures or of slow calls over the
+//! last *n* calls, and the same over the last *t* seconds. Thresholds and minimums are inclusive.
+//! What the breaker refused is not counted; nor is what a layer below it refused.
+//!
+//! **Generations.** A call carries the number of the state it was admitted in. A result that comes
+//! after the state has changed decides nothing.
+//!
+//! **Calls without a result.** A panic counts as a failure. A call that is dropped counts as one if
+//! its time was up: a [timeout](crate::timeout) of this crate dropped it, the deadline of its
+//! [`Context`](crate::Context) had passed, or it had run longer than
+//! [the slow-call bound](CircuitBreakerBuilder::slow_call_duration) since it was first found pending.
+//! Else it is ignored. A probe's place comes back in any case.
+//!
+//! **Cost.** A call that is answered at once, under rules that look at failures and at numbers of
+//! calls, reads no clock and writes no memory that another thread reads. A rule for slow calls reads
+//! the clock at both ends, a time window at the end. A refusal reads it once and touches no timer.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{
+//!     Rejected,
+//!     backoff::Backoff,
+//!     circuit_breaker::{Cause, CircuitBreakerLayer, State, Thresholds},
+//! };
+//! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let layer = CircuitBreakerLayer::builder()
+//!     .name("users-db")
+//!     .consecutive_failures(3)
+//!     .count_window(100, Thresholds::failure_rate(0.5))
+//!     .open_time(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30))?)
+//!     .half_open_probes(1)
+//!     .build()?;
+//! let breaker = layer.handle();
+//! let mut users = layer.layer(service_fn(|up: bool| async move {
+//!     if up { Ok("alice") } else { Err(BoxError::from("connection refused")) }
+//! }));
+//!
+//! for _ in 0..3 {
+//!     users.ready().await?.call(false).await.unwrap_err();
+//! }
+//! assert_eq!(breaker.snapshot().cause, Some(Cause::ConsecutiveFailures));
+//!
+//! // Open: refused without being called.
+//! let error = users.ready().await?.call(true).await.unwrap_err();
+//! let rejected = Rejected::find(&*error).unwrap();
+//! assert_eq!(rejected.layer(), "users-db");
+//!
+//! // The open time over, one good probe closes it.
+//! tokio::time::advance(rejected.retry_after().unwrap()).await;
+//! assert_eq!(users.ready().await?.call(true).await?, "alice");
+//! assert_eq!(breaker.state(), State::Closed);
+//! # Ok(())
+//! # }
+//! ```
+
+mod future;
+mod handle;
+mod layer;
+mod machine;
+mod rules;
+mod service;
+mod word;
+
+pub use crate::window::Counts;
+pub use future::CircuitBreakerFuture;
+pub use handle::{CircuitBreakerHandle, Snapshot};
+pub use layer::{CircuitBreakerBuilder, CircuitBreakerLayer};
+pub use rules::{Cause, Thresholds};
+pub use service::CircuitBreaker;
+pub use word::State;

@@ -1,0 +1,119 @@
+//! The two words in which a breaker keeps its state.
+
+/// What a circuit breaker does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Lets calls pass, and counts them.
+    Closed,
+    /// Refuses calls until its open time is over.
+    Open,
+    /// Lets a few calls pass as probes, which decide whether it closes or opens again.
+    HalfOpen,
+    /// Refuses calls because it was told to.
+    ForcedOpen,
+    /// Lets calls pass because it was told to, and counts none.
+    ForcedClosed,
+}
+
+impl State {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::ForcedClosed,
+    ];
+
+    /// The state as metrics and events spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::ForcedOpen => "forced_open",
+            Self::ForcedClosed => "forced_closed",
+        }
+    }
+}
+
+/// The state (lowest byte), and how many changes of state there have been: the generation. A call
+/// carries the word it was admitted under, so that its result decides nothing under a later one.
+///
+/// Kept packed: the question that every call asks, is it still the same, is then one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(pub(super) u64);
+
+impl Word {
+    pub(super) const fn new(state: State, generation: u32) -> Self {
+        Self((generation as u64) << 8 | state as u64)
+    }
+
+    #[inline]
+    pub(super) const fn is(self, state: State) -> bool {
+        self.0 & 0xff == state as u64
+    }
+
+    pub(super) const fn state(self) -> State {
+        State::ALL[(self.0 & 0xff) as usize]
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u32 {
+        (self.0 >> 8) as u32
+    }
+
+    /// This word after a change to `state`.
+    pub(super) const fn change(self, state: State) -> Self {
+        Self::new(state, self.generation().wrapping_add(1))
+    }
+}
+
+/// How the probes of a half-open round stand. Eight bits each, and 24 of the round's generation, so
+/// that a probe of an earlier round finds another word and leaves it alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Probes {
+    pub(super) round: u32,
+    pub(super) in_flight: u8,
+    pub(super) done: u8,
+    pub(super) failed: u8,
+    pub(super) slow: u8,
+    /// Failures since the last probe that did not fail.
+    pub(super) run: u8,
+}
+
+impl Probes {
+    const ROUND: u32 = (1 << 24) - 1;
+
+    pub(super) fn round(generation: u32) -> Self {
+        Self {
+            round: generation & Self::ROUND,
+            ..Self::default()
+        }
+    }
+
+    pub(super) const fn is_of(self, generation: u32) -> bool {
+        self.round == generation & Self::ROUND
+    }
+
+    pub(super) const fn pack(self) -> u64 {
+        (self.round as u64) << 40
+            | (self.in_flight as u64) << 32
+            | (self.done as u64) << 24
+            | (self.failed as u64) << 16
+            | (self.slow as u64) << 8
+            | self.run as u64
+    }
+
+    pub(super) const fn unpack(word: u64) -> Self {
+        Self {
+            round: (word >> 40) as u32,
+            in_flight: (word >> 32) as u8,
+            done: (word >> 24) as u8,
+            failed: (word >> 16) as u8,
+            slow: (word >> 8) as u8,
+            run: word as u8,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Composable [`tower`] layers that keep a service answering while what it depends on fails.
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::{
+//!     backoff::Backoff,
+//!     bulkhead::BulkheadLayer,
+//!     circuit_breaker::{CircuitBreakerLayer, Thresholds},
+//!     retry::RetryLayer,
+//!     timeout::TimeoutLayer,
+//! };
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let ms = Duration::from_millis;
+//! let users = ServiceBuilder::new()
+//!     .layer(BulkheadLayer::new(64))
+//!     .layer(RetryLayer::builder().max_attempts(3).build()?)
+//!     .layer(
+//!         CircuitBreakerLayer::builder()
+//!             .name("users")
+//!             .consecutive_failures(5)
+//!             .count_window(100, Thresholds::failure_rate(0.5))
+//!             .open_time(Backoff::exponential(ms(500), ms(30_000))?)
+//!             .build()?,
+//!     )
+//!     .layer(TimeoutLayer::new(ms(300))?)
+//!     .service(service_fn(|id: u32| async move { Ok::<_, BoxError>(format!("user {id}")) }));
+//!
+//! assert_eq!(users.oneshot(7).await?, "user 7");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layers
+//!
+//! | layer | does | costs a call that is answered at once |
+//! |---|---|---|
+//! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
+//! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
+//! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
+//!
+//! None of them takes a lock, allocates, or boxes a future on the way of a call that is let through,
+//! and none asks of the inner service what its pattern does not need: no `Send`, no `'static`, and
+//! `Clone` only where a call is really made on a second instance.
+//!
+//! # The order of layers
+//!
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
+//! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
+//! the breaker sees hangs.
+//!
+//! # What they share
+//!
+//! - **[Errors](error)** do not nest: a layer keeps the error type of the service it wraps, and only asks
+//!   that it can be built from a [`Rejected`] (the service never saw the call) or a [`TimedOut`] (it may
+//!   have acted).
+//! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
+//! - **[Context]**: deadline, criticality and attempt number travel with the request.
+//! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
+//!   Handles show and steer it.
+//! - **Time** is tokio's: every decision can be replayed on a paused clock, and with a fixed seed.
+//! - **[Telemetry](telemetry)** goes through `metrics` and `tracing`, under the name of the layer.
+//!
+//! # Features
+//!
+//! None is on by default. `http` adds [`http`]: a classifier by status, idempotent methods, and refusals
+//! as responses. `grpc` adds [`grpc`]: refusals as `tonic::Status`.
+
+#![cfg_attr(
+    not(all(feature = "http", feature = "grpc")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
+
+#[macro_use]
+mod macros;
+
+// The core, by rank: a module imports only modules above it.
+pub mod error;
+mod sync;
+#[macro_use]
+mod pooled;
+mod time;
+mod rng;
+#[allow(clippy::disallowed_macros, reason = "this is the door")]
+pub mod telemetry;
+mod origin;
+pub mod context;
+pub mod classify;
+mod oneshot;
+mod permits;
+mod window;
+pub mod backoff;
+pub mod budget;
+
+// The layers: each imports the core, and none another.
+pub mod bulkhead;
+pub mod circuit_breaker;
+pub mod retry;
+pub mod timeout;
+
+// What brings them together; imported by nothing.
+mod builder;
+#[cfg(feature = "grpc")]
+pub mod grpc;
+#[cfg(feature = "http")]
+pub mod http;
+
+pub use builder::ServiceBuilderExt;
+pub use classify::{Classify, Verdict};
+pub use context::{Context, Criticality};
+pub use error::{
+    Error, FromRejected, FromTimedOut, InvalidSetting, LiftLayer, Limit, Reason, Rejected, TimedOut,
+};

@@ -1,0 +1,64 @@
+//! What a request allows: whether it may be sent again, and how often.
+
+use std::num::NonZeroU32;
+
+/// Copies requests for further attempts. Implemented for closures `Fn(&Req) -> Option<Req>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot clone a `{Req}` for another attempt",
+    note = "requests that are not `Clone` need a `.clone_request(|req: &{Req}| -> Option<{Req}> {{ .. }})` \
+            on the `RetryBuilder`; `None` sends a request once"
+)]
+pub trait CloneRequest<Req> {
+    /// A copy of `req`, or `None` for one that cannot be copied or must not be sent twice: it is sent
+    /// once, and its result returned whatever it is.
+    fn clone_request(&self, req: &Req) -> Option<Req>;
+
+    /// How many attempts `req` may take, the first included, where that differs from
+    /// [the layer's](super::RetryBuilder::max_attempts).
+    fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {
+        let _ = req;
+        None
+    }
+}
+
+impl<F, Req> CloneRequest<Req> for F
+where
+    F: Fn(&Req) -> Option<Req>,
+{
+    fn clone_request(&self, req: &Req) -> Option<Req> {
+        self(req)
+    }
+}
+
+/// Clones every request, which must be [`Clone`] and safe to send twice. The default.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "the name says all that it does")]
+pub struct Cloned;
+
+impl<Req: Clone> CloneRequest<Req> for Cloned {
+    fn clone_request(&self, req: &Req) -> Option<Req> {
+        Some(req.clone())
+    }
+}
+
+/// Asks a function how many attempts a request may take; made by
+/// [`RetryBuilder::max_attempts_per_request`](super::RetryBuilder::max_attempts_per_request).
+#[derive(Clone, Copy, Debug)]
+pub struct WithMaxAttempts<Q, F> {
+    pub(super) requests: Q,
+    pub(super) max_attempts: F,
+}
+
+impl<Q, F, Req> CloneRequest<Req> for WithMaxAttempts<Q, F>
+where
+    Q: CloneRequest<Req>,
+    F: Fn(&Req) -> Option<NonZeroU32>,
+{
+    fn clone_request(&self, req: &Req) -> Option<Req> {
+        self.requests.clone_request(req)
+    }
+
+    fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {
+        (self.max_attempts)(req)
+    }
+}

@@ -1,0 +1,262 @@
+//! What the layers tell, and the names under which they tell it.
+//!
+//! Metrics go through the [`metrics`](https://docs.rs/metrics) facade and events through
+//! [`tracing`](https://docs.rs/tracing). A layer registers its metrics once, when it is built, with
+//! the recorder that is installed then; **install the recorder before building layers**. Without a
+//! recorder and a subscriber, telling costs a few loads: nothing is allocated, formatted or looked up.
+//!
+//! # Metrics
+//!
+//! Every metric has the label `name`, the name of the layer.
+//!
+//! | metric | kind | further labels | meaning |
+//! |---|---|---|---|
+//! | `steadfast_calls_total` | counter | `layer`, `outcome` | calls by how they ended, see below |
+//! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`](crate::Reason) |
+//! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others |
+//! | `steadfast_circuit_breaker_transitions_total` | counter | `to` | changes of state |
+//! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight |
+//! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
+//! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
+//! | `steadfast_retry_retries_total` | counter | | attempts after the first |
+//! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
+//!
+//! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
+//!
+//! | outcome | meaning | told by |
+//! |---|---|---|
+//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
+//! | `completed` | the inner service answered, well or not | bulkhead, timeout |
+//! | `timed_out` | given up by this layer | timeout |
+//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
+//! | `abandoned` | dropped by the caller before the end | all |
+//! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
+//! | `panicked` | the inner service panicked | all |
+//!
+//! A `reason` why a retry was not made is `attempts` (none left), `permanent`, `hint` (the service
+//! said never, or not before its hint's cap), `budget` (**the client's own budget is spent**),
+//! `deadline` (no room is left before it), or `not_cloneable`.
+//!
+//! # Events
+//!
+//! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
+//! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
+//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`) and an expiry (`DEBUG`; `limit`,
+//! `waited`).
+//!
+//! # Example
+//!
+//! ```
+//! use metrics_util::debugging::DebuggingRecorder;
+//! use steadfast::bulkhead::BulkheadLayer;
+//!
+//! let recorder = DebuggingRecorder::new();
+//! let layer = metrics::with_local_recorder(&recorder, || BulkheadLayer::new(8));
+//!
+//! let metrics = recorder.snapshotter().snapshot().into_vec();
+//! let names: Vec<_> = metrics.iter().map(|(key, ..)| key.key().name()).collect();
+//! assert!(names.contains(&"steadfast_bulkhead_in_flight"));
+//! # drop(layer);
+//! ```
+
+use std::{fmt, task::Poll, time::Duration};
+
+pub(crate) use metrics::{Counter, Gauge};
+
+use crate::error::{Limit, Reason, Rejected};
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Success,
+    Failure,
+    Ignored,
+    Completed,
+    TimedOut,
+    Rejected,
+    RejectedBelow,
+    Abandoned,
+    AbandonedLate,
+    Panicked,
+}
+
+impl Ending {
+    const COUNT: usize = Self::Panicked as usize + 1;
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+            Self::Completed => "completed",
+            Self::TimedOut => "timed_out",
+            Self::Rejected => "rejected",
+            Self::RejectedBelow => "rejected_below",
+            Self::Abandoned => "abandoned",
+            Self::AbandonedLate => "abandoned_late",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// How a call will have ended if it is dropped as it stands.
+#[derive(Debug)]
+pub(crate) struct Course(Ending);
+
+impl Course {
+    /// The inner service is about to be called: what drops the call now is a panic in it.
+    pub(crate) const fn begun() -> Self {
+        Self(Ending::Panicked)
+    }
+
+    /// The inner service has been called.
+    pub(crate) const fn called(&mut self) {
+        self.0 = Ending::Abandoned;
+    }
+
+    /// Runs the inner service's future.
+    pub(crate) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.0 = Ending::Panicked;
+        let polled = poll();
+        self.0 = match polled {
+            Poll::Ready(_) => Ending::Completed,
+            Poll::Pending => Ending::Abandoned,
+        };
+        polled
+    }
+
+    /// The call ends otherwise.
+    pub(crate) const fn end(&mut self, ending: Ending) {
+        self.0 = ending;
+    }
+
+    pub(crate) const fn ending(&self) -> Ending {
+        self.0
+    }
+}
+
+/// Which layer tells, and what all layers tell alike: how calls end, and why they are refused.
+pub(crate) struct Telemetry {
+    layer: &'static str,
+    name: &'static str,
+    endings: [Counter; Ending::COUNT],
+    refusals: [Counter; Reason::COUNT],
+}
+
+impl Telemetry {
+    /// Registers the counters for those `endings` and `reasons` of refusal that the layer has.
+    pub(crate) fn new(
+        layer: &'static str,
+        name: &'static str,
+        endings: &[Ending],
+        reasons: &[Reason],
+    ) -> Self {
+        let mut counters = [const { Counter::noop() }; Ending::COUNT];
+        for &ending in endings {
+            counters[ending as usize] = metrics::counter!(
+                "steadfast_calls_total",
+                "layer" => layer, "name" => name, "outcome" => ending.as_str()
+            );
+        }
+        let mut refusals = [const { Counter::noop() }; Reason::COUNT];
+        for &reason in reasons {
+            refusals[reason as usize] = metrics::counter!(
+                "steadfast_rejected_total",
+                "layer" => layer, "name" => name, "reason" => reason.as_str()
+            );
+        }
+        Self {
+            layer,
+            name,
+            endings: counters,
+            refusals,
+        }
+    }
+
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A call ended.
+    #[inline]
+    pub(crate) fn ended(&self, ending: Ending) {
+        self.endings[ending as usize].increment(1);
+    }
+
+    /// The layer refuses a call.
+    pub(crate) fn rejected(&self, rejected: &Rejected) {
+        let reason = rejected.reason();
+        self.ended(Ending::Rejected);
+        self.refusals[reason as usize].increment(1);
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, reason = reason.as_str(),
+            "call rejected"
+        );
+    }
+
+    /// The layer stops waiting for a call.
+    pub(crate) fn timed_out(&self, limit: Limit, waited: Duration) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, limit = limit.as_str(), ?waited,
+            "call timed out"
+        );
+    }
+
+    /// The layer tries a call again.
+    pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, attempt, ?delay,
+            "retrying"
+        );
+    }
+
+    /// The layer does not try a failed call again.
+    pub(crate) fn not_retrying(&self, attempt: u32, reason: &'static str) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, attempt, reason,
+            "not retrying"
+        );
+    }
+
+    /// The layer changes its state.
+    pub(crate) fn changed(&self, from: &'static str, to: &'static str, cause: &'static str) {
+        tracing::info!(
+            target: "steadfast", layer = self.layer, name = self.name, from, to, cause,
+            "state changed"
+        );
+    }
+
+    /// A counter of this layer alone, one for each of `values`.
+    pub(crate) fn counters<const N: usize>(
+        &self,
+        metric: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Counter; N] {
+        values.map(|value| metrics::counter!(metric, "name" => self.name, label => value))
+    }
+
+    pub(crate) fn counter(&self, metric: &'static str) -> Counter {
+        metrics::counter!(metric, "name" => self.name)
+    }
+
+    pub(crate) fn gauge(&self, metric: &'static str) -> Gauge {
+        metrics::gauge!(metric, "name" => self.name)
+    }
+
+    pub(crate) fn gauges<const N: usize>(
+        &self,
+        metric: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Gauge; N] {
+        values.map(|value| metrics::gauge!(metric, "name" => self.name, label => value))
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}

@@ -1,0 +1,49 @@
+//! The one door to the clock: tokio's, so that a test can pause it.
+
+use std::time::Duration;
+
+pub(crate) use tokio::time::{Instant, Sleep};
+
+/// What the clock says.
+#[allow(clippy::disallowed_methods, reason = "this is the door")]
+#[inline]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A timer. Making one costs a look-up of the runtime; polling it pending, a lock of its wheel.
+#[allow(clippy::disallowed_methods, reason = "this is the door")]
+pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline)
+}
+
+/// The moment from which a layer counts its nanoseconds.
+///
+/// State machines and windows keep their times as one `u64`, which an atomic can hold: nanoseconds
+/// since the layer was built, enough for 584 years.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epoch(Instant);
+
+impl Epoch {
+    pub(crate) fn start() -> Self {
+        Self(now())
+    }
+
+    /// Nanoseconds from the epoch to `instant`; zero for what lies before.
+    #[inline]
+    pub(crate) fn nanos_at(self, instant: Instant) -> u64 {
+        nanos(instant.saturating_duration_since(self.0))
+    }
+
+    #[inline]
+    pub(crate) fn nanos_now(self) -> u64 {
+        self.nanos_at(now())
+    }
+}
+
+/// A duration in nanoseconds. What is longer than 584 years is as good as for ever.
+#[inline]
+pub(crate) const fn nanos(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(duration.subsec_nanos() as u64)
+}

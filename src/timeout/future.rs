@@ -1,0 +1,205 @@
+//! The future: looks at the clock only when it has to wait.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use pin_project::pin_project;
+use tower::Service;
+
+use super::layer::Shared;
+use crate::{
+    context::Context,
+    error::{FromRejected, FromTimedOut, Limit, Reason, Rejected, TimedOut},
+    oneshot::Oneshot,
+    origin,
+    pooled::PooledArc,
+    telemetry::{Course, Ending},
+    time::{self, Instant, Sleep},
+};
+
+/// Response future of [`Timeout`](super::Timeout).
+///
+/// Drops the inner future as soon as the limit has passed.
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct TimeoutFuture<F> {
+    #[pin]
+    state: State<F>,
+}
+
+#[pin_project(project = StateProj)]
+#[derive(Debug)]
+enum State<F> {
+    Called {
+        #[pin]
+        future: F,
+        limit: Duration,
+        call: Call,
+        #[pin]
+        timer: Timer,
+    },
+    Rejected(Rejected),
+    Done,
+}
+
+#[pin_project(project = TimerProj)]
+#[derive(Debug)]
+enum Timer {
+    /// The inner future has not been found pending yet.
+    Unset,
+    /// Neither the limit nor a deadline is within the clock's reach.
+    Never,
+    Set {
+        #[pin]
+        sleep: Sleep,
+        began: Instant,
+        limit: Limit,
+    },
+}
+
+impl Timer {
+    /// To be set when the wait begins: for the limit or the deadline, whichever comes first.
+    fn set(limit: Duration) -> Self {
+        let began = time::now();
+        let own = began.checked_add(limit);
+        let deadline = Context::current().deadline();
+        let (end, limit) = match (own, deadline) {
+            (Some(own), Some(deadline)) if deadline < own => (deadline, Limit::Deadline),
+            (Some(own), _) => (own, Limit::Timeout),
+            (None, Some(deadline)) => (deadline, Limit::Deadline),
+            (None, None) => return Self::Never,
+        };
+        Self::Set {
+            sleep: time::sleep_until(end),
+            began,
+            limit,
+        }
+    }
+}
+
+impl<F> TimeoutFuture<F> {
+    pub(super) fn called(future: F, limit: Duration, mut call: Call) -> Self {
+        call.course.called();
+        let timer = Timer::Unset;
+        let state = State::Called {
+            future,
+            limit,
+            call,
+            timer,
+        };
+        Self { state }
+    }
+
+    pub(super) const fn rejected(rejected: Rejected) -> Self {
+        let state = State::Rejected(rejected);
+        Self { state }
+    }
+}
+
+impl<F, T, E> Future for TimeoutFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: FromRejected + FromTimedOut,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let result = match state.as_mut().project() {
+            StateProj::Called {
+                future,
+                limit,
+                call,
+                mut timer,
+            } => match call.course.watch(|| future.poll(cx)) {
+                Poll::Ready(result) => result,
+                Poll::Pending => {
+                    if let TimerProj::Unset = timer.as_mut().project() {
+                        timer.set(Timer::set(*limit));
+                    }
+                    let TimerProj::Set {
+                        sleep,
+                        began,
+                        limit,
+                    } = timer.project()
+                    else {
+                        return Poll::Pending;
+                    };
+                    ready!(sleep.poll(cx));
+                    let timed_out = call.time_out(*limit, *began);
+                    // The inner future first, told why; only then is there an answer.
+                    origin::cut(|| state.set(State::Done));
+                    return Poll::Ready(Err(origin::time_out(timed_out)));
+                }
+            },
+            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
+            StateProj::Done => panic!("`TimeoutFuture` polled after completion"),
+        };
+        state.set(State::Done);
+        Poll::Ready(result)
+    }
+}
+
+/// Response future of [`ReadyTimeout`](super::ReadyTimeout).
+///
+/// Drops the inner service's clone or future as soon as the limit has passed.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ReadyTimeoutFuture<S: Service<Req>, Req> {
+    #[pin]
+    pub(super) inner: TimeoutFuture<Oneshot<S, Req>>,
+}
+
+opaque_debug!(ReadyTimeoutFuture<S, Req>);
+
+impl<S, Req> Future for ReadyTimeoutFuture<S, Req>
+where
+    S: Service<Req>,
+    S::Error: FromRejected + FromTimedOut,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+/// A call of which it will be told how it ended, once.
+#[derive(Debug)]
+pub(super) struct Call {
+    shared: PooledArc<Shared>,
+    course: Course,
+}
+
+impl Call {
+    /// Begins a call, unless its deadline has passed.
+    pub(super) fn begin(shared: &PooledArc<Shared>) -> Result<Self, Rejected> {
+        if Context::current().is_expired() {
+            let rejected = Rejected::new(shared.telemetry.name(), Reason::DeadlineExceeded);
+            shared.telemetry.rejected(&rejected);
+            return Err(rejected);
+        }
+        Ok(Self {
+            shared: shared.clone(),
+            course: Course::begun(),
+        })
+    }
+
+    fn time_out(&mut self, limit: Limit, began: Instant) -> TimedOut {
+        let waited = time::now().saturating_duration_since(began);
+        self.course.end(Ending::TimedOut);
+        self.shared.telemetry.timed_out(limit, waited);
+        TimedOut::new(self.shared.telemetry.name(), limit, waited)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.shared.telemetry.ended(self.course.ending());
+    }
+}

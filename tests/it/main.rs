@@ -1,0 +1,14 @@
+//! All integration tests, as one binary that links once. One file per subject.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the doors are for the crate; a test stands outside"
+)]
+
+mod allocations;
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod real;
