@@ -84,7 +84,6 @@ mod sync;
 mod pooled;
 mod time;
 mod rng;
-#[allow(clippy::disallowed_macros, reason = "this is the door")]
 pub mod telemetry;
 mod origin;
 pub mod context;

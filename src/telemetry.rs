@@ -60,6 +60,8 @@
 //! # drop(layer);
 //! ```
 
+#![allow(clippy::disallowed_macros, reason = "this is the door")]
+
 use std::{fmt, task::Poll, time::Duration};
 
 pub(crate) use metrics::{Counter, Gauge};
