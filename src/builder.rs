@@ -26,13 +26,13 @@ mod sealed {
 /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
+/// # async fn main() -> Result<(), steadfast::InvalidSetting> {
 /// let svc = ServiceBuilder::new()
 ///     .bulkhead(BulkheadLayer::new(64))
 ///     .timeout_with(TimeoutLayer::new(Duration::from_secs(1))?)
 ///     .lift()
 ///     .service(service_fn(|n: u32| async move { Ok::<_, BoxError>(n + 1) }));
-/// assert_eq!(svc.oneshot(1).await?, 2);
+/// assert_eq!(svc.oneshot(1).await.unwrap(), 2);
 /// # Ok(())
 /// # }
 /// ```

@@ -4,7 +4,6 @@
 //! Not `--cfg loom`: that one also changes tokio, which we depend on.
 
 #[cfg(not(steadfast_loom))]
-#[allow(clippy::disallowed_types, reason = "this is the door")]
 mod imp {
     pub(crate) use std::sync::{
         Arc, Mutex, MutexGuard,

@@ -12,7 +12,7 @@
 //! | metric | kind | further labels | meaning |
 //! |---|---|---|---|
 //! | `steadfast_calls_total` | counter | `layer`, `outcome` | calls by how they ended, see below |
-//! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`](crate::Reason) |
+//! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`] |
 //! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others |
 //! | `steadfast_circuit_breaker_transitions_total` | counter | `to` | changes of state |
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight |
