@@ -31,30 +31,49 @@ impl<T> Pool<T> {
         &self.0[(Arc::as_ptr(arc).addr() >> 7) % SETS]
     }
 
+    /// A spare clone of `wanted`, or else one that counts.
     #[inline]
-    fn take(&self, wanted: &Arc<T>) -> Option<Arc<T>> {
-        for way in self.ways(wanted) {
-            match way.take() {
-                Some(spare) if Arc::ptr_eq(&spare, wanted) => return Some(spare),
-                other => way.set(other),
+    fn take(&self, wanted: &Arc<T>) -> Arc<T> {
+        // The first way, nearly always; the rest is out of line.
+        let [first, rest @ ..] = self.ways(wanted);
+        match first.take() {
+            Some(spare) if Arc::ptr_eq(&spare, wanted) => spare,
+            other => {
+                first.set(other);
+                Self::take_from(rest, wanted)
             }
         }
-        None
     }
 
-    #[inline]
-    /// Keeps `spare`, in the place of another state's if need be.
-    fn put(&self, spare: Arc<T>) {
-        let ways = self.ways(&spare);
+    #[inline(never)]
+    fn take_from(ways: &[Cell<Option<Arc<T>>>], wanted: &Arc<T>) -> Arc<T> {
         for way in ways {
             match way.take() {
-                None => return way.set(Some(spare)),
+                Some(spare) if Arc::ptr_eq(&spare, wanted) => return spare,
                 other => way.set(other),
             }
         }
-        // Full. The last way is the victim, so that a state in use finds its way in past the
-        // leftovers of states that are not.
-        drop(ways[WAYS - 1].replace(Some(spare)));
+        Arc::clone(wanted)
+    }
+
+    /// Keeps `spare`, in the place of another state's if need be.
+    #[inline]
+    fn put(&self, spare: Arc<T>) {
+        let [first, rest @ ..] = self.ways(&spare);
+        match first.replace(Some(spare)) {
+            None => {}
+            Some(other) => Self::put_into(rest, other),
+        }
+    }
+
+    #[inline(never)]
+    fn put_into(ways: &[Cell<Option<Arc<T>>>], mut spare: Arc<T>) {
+        for way in ways {
+            match way.replace(Some(spare)) {
+                None => return,
+                Some(other) => spare = other,
+            }
+        }
     }
 }
 
@@ -98,8 +117,8 @@ impl<T: Pooled> Clone for PooledArc<T> {
     #[inline]
     fn clone(&self) -> Self {
         let arc = self.arc();
-        let spare = T::pool(|pool| pool.take(arc)).flatten();
-        Self(Some(spare.unwrap_or_else(|| Arc::clone(arc))))
+        let clone = T::pool(|pool| pool.take(arc));
+        Self(Some(clone.unwrap_or_else(|| Arc::clone(arc))))
     }
 }
 

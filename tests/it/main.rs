@@ -6,6 +6,16 @@
 )]
 
 mod allocations;
+mod architecture;
+mod auto_traits;
+mod bulkhead;
+mod circuit_breaker;
+mod errors;
+mod laws;
+mod retry;
+mod support;
+mod telemetry;
+mod timeout;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]

@@ -1,0 +1,255 @@
+//! Who may import whom.
+//!
+//! The core stands in ranks, and a module imports only from those above it; layers import the core and
+//! never another layer; what brings the layers together is imported by nothing. Time, randomness, atomics
+//! and telemetry each have one door.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// From the top down.
+const CORE: [&str; 15] = [
+    "error",
+    "sync",
+    "pooled",
+    "time",
+    "rng",
+    "telemetry",
+    "origin",
+    "context",
+    "classify",
+    "oneshot",
+    "permits",
+    "window",
+    "backoff",
+    "budget",
+    "macros",
+];
+const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
+const INTEGRATION: [&str; 3] = ["builder", "grpc", "http"];
+
+/// Parts that are handed the time, and decide without asking the world.
+const PURE: [&str; 8] = [
+    "window/",
+    "backoff",
+    "permits/",
+    "circuit_breaker/machine.rs",
+    "circuit_breaker/rules.rs",
+    "circuit_breaker/word.rs",
+    "retry/policy.rs",
+    "classify.rs",
+];
+
+struct Source {
+    /// Below `src`, with forward slashes.
+    path: String,
+    /// Without comments, and without tests, which may look anywhere.
+    code: String,
+}
+
+impl Source {
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    /// The first segments of all paths below `crate::`.
+    fn imports(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (at, prefix) in self.code.match_indices("crate::") {
+            match self.code[at + prefix.len()..].strip_prefix('{') {
+                None => found.extend(first_segment(&self.code[at + prefix.len()..])),
+                Some(list) => found.extend(split_list(list).iter().flat_map(|p| first_segment(p))),
+            }
+        }
+        found
+    }
+}
+
+fn first_segment(path: &str) -> Option<String> {
+    let name = |c: &char| c.is_alphanumeric() || *c == '_';
+    let segment: String = path.trim_start().chars().take_while(name).collect();
+    (!segment.is_empty()).then_some(segment)
+}
+
+/// The members of a brace list, up to its closing brace; lists within stay whole.
+fn split_list(list: &str) -> Vec<String> {
+    let (mut members, mut depth) = (vec![String::new()], 0);
+    for c in list.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => members.push(String::new()),
+            c => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                members.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    members
+}
+
+fn files_below(dir: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, all);
+        } else {
+            all.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files_below(&root, &mut paths);
+    let is_test = |path: &str| path.contains("test") || path.contains("loom");
+    let source = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = code.split("#[cfg(all(test").next().unwrap();
+        let no_comment = |line: &str| line.split("//").next().unwrap().to_owned();
+        let code: Vec<_> = code.lines().map(no_comment).collect();
+        let path = path
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/");
+        let code = code.join("\n");
+        Source { path, code }
+    };
+    let all = paths.into_iter().map(source);
+    let all: Vec<_> = all
+        .filter(|s| s.path != "lib.rs" && !is_test(&s.path))
+        .collect();
+    assert!(all.len() > 30, "the sources are where they are looked for");
+    all
+}
+
+fn position(module: &str) -> Option<usize> {
+    CORE.iter().position(|core| *core == module)
+}
+
+/// Everything in `sources` that breaks a rule, as one line each.
+fn violations(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources {
+        let module = source.module();
+        let is_layer = LAYERS.contains(&module);
+        let is_integration = INTEGRATION.contains(&module);
+        let rank = position(module);
+        if rank.is_none() && !is_layer && !is_integration {
+            broken.push(format!(
+                "{}: `{module}` has no place in the house",
+                source.path
+            ));
+        }
+        for import in source.imports().iter().filter(|import| *import != module) {
+            let may = match (rank, position(import)) {
+                (Some(own), Some(other)) => other < own,
+                (None, Some(_)) => true,
+                (_, None) => {
+                    is_integration && (LAYERS.contains(&import.as_str()) || import == "http")
+                        || import.starts_with(char::is_uppercase) && is_integration
+                }
+            };
+            if !may {
+                broken.push(format!("{}: must not import `{import}`", source.path));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn each_module_imports_only_what_stands_above_it() {
+    assert_eq!(violations(&sources()), [""; 0]);
+}
+
+#[test]
+fn an_import_against_the_rule_is_found_in_every_spelling() {
+    let spellings = [
+        "use crate::retry::RetryLayer;",
+        "use crate::{backoff::Backoff, retry::{RetryLayer, Retry}};",
+        "use crate::{\n    error::{Rejected, TimedOut},\n    retry,\n};",
+        "fn f() { crate::retry::x() }",
+    ];
+    for code in spellings {
+        for path in ["window/mod.rs", "bulkhead/layer.rs"] {
+            let (path, code) = (path.to_owned(), code.to_owned());
+            let found = violations(&[Source { path, code }]);
+            assert!(
+                found.iter().any(|line| line.contains("`retry`")),
+                "{found:?}"
+            );
+        }
+    }
+    let (path, code) = (
+        "error/mod.rs".to_owned(),
+        "use crate::budget::Budget;".to_owned(),
+    );
+    assert_eq!(
+        violations(&[Source { path, code }]).len(),
+        1,
+        "upwards within the core"
+    );
+}
+
+#[test]
+fn time_chance_atomics_and_telemetry_each_have_one_door() {
+    let doors: [(&[&str], &str); 4] = [
+        (
+            &["tokio::time", "std::time::Instant", "SystemTime"],
+            "time.rs",
+        ),
+        (&["rand::"], "rng.rs"),
+        (&["std::sync::", "loom::", "parking_lot"], "sync.rs"),
+        (&["metrics::", "tracing::"], "telemetry.rs"),
+    ];
+    for source in sources() {
+        for (names, door) in doors {
+            let may = source.path == door || source.path == "sync.rs";
+            let named = names.iter().find(|name| source.code.contains(**name));
+            assert!(
+                may || named.is_none(),
+                "{}: {named:?} is behind {door}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pure_parts_import_no_door_but_that_of_the_atomics() {
+    for source in sources() {
+        if PURE.iter().any(|pure| source.path.starts_with(pure)) {
+            for door in ["now()", "sleep_until", "crate::rng", "rng::", "telemetry"] {
+                // They ask for the time by a closure or a trait that is handed to them.
+                let code = source
+                    .code
+                    .replace("outside.now()", "")
+                    .replace(" now()", "");
+                let code = code
+                    .replace("(now()", "")
+                    .replace("fn now(", "")
+                    .replace(", now()", "");
+                assert!(!code.contains(door), "{}: {door}", source.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn http_and_tonic_are_named_in_their_modules_only() {
+    for source in sources() {
+        let at_home = matches!(source.module(), "http" | "grpc");
+        let code = source.code.replace("crate::http::", "");
+        let named = ["http::", "http_body", "tonic::"]
+            .iter()
+            .find(|name| code.contains(**name));
+        assert!(at_home || named.is_none(), "{}: {named:?}", source.path);
+    }
+}

@@ -1,0 +1,117 @@
+//! What every public type is, beside what it does.
+
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::{Future, Ready},
+    rc::Rc,
+};
+
+use steadfast::{
+    Context, Criticality, Error, InvalidSetting, LiftLayer, Rejected, TimedOut, Verdict,
+    backoff::{Backoff, Delays, Jitter},
+    budget::Budget,
+    bulkhead::*,
+    circuit_breaker::*,
+    classify::{AnyError, Failure, FailureKind, Hint},
+    context::Scope,
+    error::{Lift, LiftFuture},
+    retry::*,
+    timeout::*,
+};
+use tower::Layer;
+
+fn send_sync_debug<T: Send + Sync + Debug>() {}
+fn small<T>(bytes: usize) {
+    let size = size_of::<T>();
+    assert!(
+        size <= bytes,
+        "{} is {size} bytes",
+        std::any::type_name::<T>()
+    );
+}
+
+type Svc = tower::util::BoxCloneSyncService<(), (), Error<Infallible>>;
+type Fut = Ready<Result<(), Error<Infallible>>>;
+
+#[test]
+fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
+    send_sync_debug::<(
+        Rejected,
+        TimedOut,
+        Error<Infallible>,
+        InvalidSetting,
+        Verdict,
+    )>();
+    send_sync_debug::<(
+        Context,
+        Criticality,
+        Scope<Fut>,
+        AnyError,
+        Failure,
+        FailureKind,
+        Hint,
+    )>();
+    send_sync_debug::<(Backoff, Delays<'_>, Jitter, Budget)>();
+    send_sync_debug::<(LiftLayer, Lift<Svc>, LiftFuture<Fut>)>();
+    send_sync_debug::<(
+        BulkheadLayer,
+        QueuedBulkheadLayer,
+        BulkheadBuilder,
+        BulkheadHandle,
+        Queue,
+    )>();
+    send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
+    send_sync_debug::<(
+        CircuitBreakerLayer,
+        CircuitBreakerBuilder,
+        CircuitBreakerHandle,
+    )>();
+    send_sync_debug::<(CircuitBreaker<Svc>, CircuitBreakerFuture<Fut, AnyError>)>();
+    send_sync_debug::<(Snapshot, Counts, Cause, State, Thresholds)>();
+    send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned)>();
+    send_sync_debug::<(
+        TimeoutLayer,
+        ReadyTimeoutLayer,
+        TimeoutBuilder<Fixed>,
+        Fixed,
+    )>();
+    send_sync_debug::<(Timeout<Svc>, ReadyTimeout<Svc>, TimeoutFuture<Fut>)>();
+    fn debug<T: Debug>() {}
+    debug::<(QueuedBulkheadFuture<Svc, ()>, ReadyTimeoutFuture<Svc, ()>)>();
+    debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
+}
+
+#[test]
+fn a_future_adds_no_more_than_it_needs() {
+    let bare = size_of::<Fut>();
+    small::<BulkheadFuture<Fut>>(bare + 24);
+    small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
+    // Most of it is tokio's timer, which is kept in place so that waiting does not allocate.
+    small::<TimeoutFuture<Fut>>(bare + 72 + size_of::<tokio::time::Sleep>());
+}
+
+#[test]
+fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
+    let local = Rc::new(1);
+    let inner = tower::service_fn(|n: u32| {
+        let local = Rc::clone(&local);
+        async move { Ok::<_, Error<Infallible>>(*local + n) }
+    });
+    fn answers(mut service: impl tower::Service<u32, Response = u32>) {
+        let waker = std::task::Waker::noop();
+        let mut cx = std::task::Context::from_waker(waker);
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let call = std::pin::pin!(service.call(1));
+        assert!(matches!(call.poll(&mut cx), std::task::Poll::Ready(Ok(2))));
+    }
+    let second = std::time::Duration::from_secs(1);
+    let timeout = || TimeoutLayer::new(second).unwrap();
+    answers(BulkheadLayer::new(1).layer(inner));
+    let queue = Queue::fifo(1, second);
+    answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
+    answers(CircuitBreakerLayer::builder().build().unwrap().layer(inner));
+    answers(RetryLayer::builder().build().unwrap().layer(inner));
+    answers(timeout().layer(inner));
+    answers(timeout().covering_readiness().layer(inner));
+}

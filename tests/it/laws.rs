@@ -1,0 +1,237 @@
+//! What every layer owes to the service below it and to the caller above it.
+//!
+//! One suite, run over every layer: a new layer is one line at the end.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use steadfast::{
+    bulkhead::{BulkheadLayer, Queue},
+    circuit_breaker::{CircuitBreakerLayer, Thresholds},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+use tokio::sync::Notify;
+use tower::{Layer, Service};
+
+use crate::support::{Act, CountingWaker, Error, Scripted, Watch, ms, poll_once, secs};
+
+/// What a layer's readiness says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// That the inner service is ready.
+    Inner,
+    /// Nothing: the layer waits for the inner service after it was called.
+    Always,
+}
+
+trait Svc: Service<Act, Response = u32, Error = Error> + Clone {}
+impl<S: Service<Act, Response = u32, Error = Error> + Clone> Svc for S {}
+
+fn apply<L>(layer: L) -> (L::Service, Watch)
+where
+    L: Layer<Scripted>,
+{
+    let (service, watch) = Scripted::new();
+    (layer.layer(service), watch)
+}
+
+fn make_ready(service: &mut impl Svc) {
+    let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(ready, Poll::Ready(Ok(()))));
+}
+
+/// Readiness is the inner service's, or is always there; and while the inner service is not ready, the
+/// caller is woken when it is.
+fn readiness_is_told_as_it_is(mut service: impl Svc, watch: &Watch, readiness: Readiness) {
+    let (counter, waker) = CountingWaker::new();
+    watch.be_unready(1);
+    let ready = service.poll_ready(&mut Context::from_waker(&waker));
+    match readiness {
+        Readiness::Inner => {
+            assert!(ready.is_pending());
+            assert_eq!(
+                counter.woken(),
+                1,
+                "the inner service's waker is the caller's"
+            );
+        }
+        Readiness::Always => {
+            assert!(ready.is_ready());
+            let mut call = pin!(service.call(Act::Succeed));
+            let mut cx = Context::from_waker(&waker);
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(
+                counter.woken(),
+                1,
+                "the inner service's waker is the caller's"
+            );
+            assert_eq!(call.poll(&mut cx), Poll::Ready(Ok(1)));
+        }
+    }
+}
+
+/// The service that was made ready is the one that is called, whatever its clones do. The inner service
+/// panics where that is not so.
+fn only_a_readied_service_is_called(mut service: impl Svc, watch: &Watch) {
+    for calls in 1..=3 {
+        make_ready(&mut service);
+        let mut clone = service.clone();
+        assert_eq!(
+            poll_once(pin!(service.call(Act::Succeed))),
+            Poll::Ready(Ok(1))
+        );
+        make_ready(&mut clone);
+        assert_eq!(
+            poll_once(pin!(clone.call(Act::Succeed))),
+            Poll::Ready(Ok(1))
+        );
+        assert_eq!(watch.calls(), 2 * calls);
+    }
+}
+
+/// However a call ends, nothing of it is left: each way is gone through more often than any layer here
+/// has room for calls.
+fn nothing_is_kept_of_a_call_that_ends(mut service: impl Svc, watch: &Watch) {
+    for _ in 0..20 {
+        // Dropped before it is polled.
+        make_ready(&mut service);
+        drop(service.call(Act::Hang));
+        assert_eq!(watch.in_flight(), 0);
+        // Dropped while it waits.
+        make_ready(&mut service);
+        {
+            let mut call = pin!(service.call(Act::Hang));
+            assert!(poll_once(call.as_mut()).is_pending());
+            assert_eq!(watch.in_flight(), 1);
+        }
+        assert_eq!(watch.in_flight(), 0);
+        // Panics, in the future and in the call.
+        for act in [Act::Panic, Act::PanicInCall] {
+            make_ready(&mut service);
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                let _ = poll_once(pin!(service.call(act)));
+            }));
+            assert!(panicked.is_err(), "a panic is the caller's to see");
+            assert_eq!(watch.in_flight(), 0);
+        }
+    }
+    make_ready(&mut service);
+    assert_eq!(
+        poll_once(pin!(service.call(Act::Succeed))),
+        Poll::Ready(Ok(1))
+    );
+}
+
+/// A call that has answered holds nothing, though its future is still there.
+fn an_answered_call_holds_nothing(mut service: impl Svc, watch: &Watch) {
+    let mut answered = Vec::new();
+    for _ in 0..20 {
+        make_ready(&mut service);
+        let mut call = Box::pin(service.call(Act::Succeed));
+        assert_eq!(poll_once(call.as_mut()), Poll::Ready(Ok(1)));
+        answered.push(call);
+    }
+    assert_eq!(watch.in_flight(), 0);
+}
+
+/// A pending call wakes whoever polled it last, when there is something to do, and not before.
+async fn wakers_are_neither_lost_nor_wasted(mut service: impl Svc) {
+    let notify = Arc::new(Notify::new());
+    make_ready(&mut service);
+    let mut call = pin!(service.call(Act::Await(notify.clone())));
+
+    let (first, waker) = CountingWaker::new();
+    assert!(
+        call.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let (second, waker) = CountingWaker::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    tokio::task::yield_now().await;
+    assert_eq!((first.woken(), second.woken()), (0, 0), "woken for nothing");
+
+    notify.notify_one();
+    assert_eq!((first.woken(), second.woken()), (0, 1));
+    assert_eq!(call.poll(&mut cx), Poll::Ready(Ok(1)));
+}
+
+/// The inner service's error comes back as it was.
+fn errors_pass_unchanged(mut service: impl Svc) {
+    make_ready(&mut service);
+    let result = poll_once(pin!(service.call(Act::Fail(42))));
+    assert_eq!(result, Poll::Ready(Err(Error::Failed(42))));
+}
+
+/// Runs every law over a layer. `$layer` is an expression so that each law has a layer of its own.
+macro_rules! laws {
+    ($($name:ident: $readiness:ident, $layer:expr;)*) => {
+        $(mod $name {
+            use super::*;
+
+            #[tokio::test(start_paused = true)]
+            async fn readiness_is_told_as_it_is() {
+                let (service, watch) = apply($layer);
+                super::readiness_is_told_as_it_is(service, &watch, Readiness::$readiness);
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn only_a_readied_service_is_called() {
+                let (service, watch) = apply($layer);
+                super::only_a_readied_service_is_called(service, &watch);
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn nothing_is_kept_of_a_call_that_ends() {
+                let (service, watch) = apply($layer);
+                super::nothing_is_kept_of_a_call_that_ends(service, &watch);
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn an_answered_call_holds_nothing() {
+                let (service, watch) = apply($layer);
+                super::an_answered_call_holds_nothing(service, &watch);
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn wakers_are_neither_lost_nor_wasted() {
+                super::wakers_are_neither_lost_nor_wasted(apply($layer).0).await;
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn errors_pass_unchanged() {
+                super::errors_pass_unchanged(apply($layer).0);
+            }
+        })*
+    };
+}
+
+laws! {
+    bulkhead: Inner, BulkheadLayer::new(2);
+    queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
+    circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .consecutive_failures(1000)
+        .time_window(secs(60), Thresholds::slow_call_rate(1.0))
+        .build()
+        .unwrap();
+    retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
+    retry_with_attempts_left: Inner, RetryLayer::builder()
+        .classifier(|_: Result<&u32, &Error>| steadfast::Verdict::Ignored)
+        .build()
+        .unwrap();
+    timeout: Inner, TimeoutLayer::new(secs(1)).unwrap();
+    ready_timeout: Always, TimeoutLayer::new(secs(1)).unwrap().covering_readiness();
+    stack: Inner, (
+        BulkheadLayer::new(2),
+        RetryLayer::builder().max_attempts(1).build().unwrap(),
+        CircuitBreakerLayer::builder().consecutive_failures(1000).build().unwrap(),
+        TimeoutLayer::new(ms(500)).unwrap(),
+    );
+}

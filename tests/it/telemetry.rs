@@ -1,0 +1,322 @@
+//! What the layers tell: metrics by name and label, one event for each decision.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use metrics::with_local_recorder;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use steadfast::{
+    Context,
+    backoff::{Backoff, Jitter},
+    budget::Budget,
+    bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
+    circuit_breaker::CircuitBreakerLayer,
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+use tokio::time::advance;
+use tower::{Layer, Service, ServiceExt};
+use tracing_subscriber::{Layer as _, layer::SubscriberExt};
+
+use crate::support::{Act, Scripted, ms, poll_once, secs, send, send_and_drop, send_contained};
+
+/// What a recorder holds, as `name{label=value,…}` in the order of the labels, `name` left out.
+struct Metrics(Snapshotter);
+
+impl Metrics {
+    fn record<T>(build: impl FnOnce() -> T) -> (T, Self) {
+        let recorder = DebuggingRecorder::new();
+        let built = with_local_recorder(&recorder, build);
+        (built, Self(recorder.snapshotter()))
+    }
+
+    /// Everything that is not zero. Counters, and gauges that are only moved, start again from zero.
+    fn take(&self) -> BTreeMap<String, f64> {
+        let mut all = BTreeMap::new();
+        for (key, _, _, value) in self.0.snapshot().into_vec() {
+            let value = match value {
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Histogram(_) => unreachable!("there are none"),
+            };
+            let key = key.key();
+            let mut labels: Vec<_> = key.labels().map(|l| (l.key(), l.value())).collect();
+            labels.sort_unstable();
+            let named = labels.iter().any(|label| *label == ("name", "db"));
+            assert!(named, "{} lacks the layer's name", key.name());
+            let rest = labels.iter().filter(|(name, _)| *name != "name");
+            let rest: Vec<_> = rest.map(|(_, value)| *value).collect();
+            if value != 0.0 {
+                let name = key.name().trim_start_matches("steadfast_");
+                all.insert(format!("{name}{rest:?}"), value);
+            }
+        }
+        all
+    }
+}
+
+/// The counts in `expected`, and no others, under `prefix`.
+#[track_caller]
+fn assert_metrics(all: &BTreeMap<String, f64>, prefix: &str, expected: &[(&str, f64)]) {
+    let found: Vec<_> = all
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .collect();
+    let found: Vec<_> = found
+        .into_iter()
+        .map(|(key, value)| (key.as_str(), *value))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_tells_how_calls_end_and_which_one_state_it_is_in() {
+    let (layer, metrics) = Metrics::record(|| {
+        CircuitBreakerLayer::builder()
+            .name("db")
+            .consecutive_failures(2)
+            .open_time(Backoff::constant(secs(1)).with_jitter(Jitter::None))
+            .half_open_probes(1)
+            .build()
+            .unwrap()
+    });
+    let state = "circuit_breaker_state";
+    assert_metrics(
+        &metrics.take(),
+        state,
+        &[(r#"circuit_breaker_state["closed"]"#, 1.0)],
+    );
+
+    let mut breaker = layer.layer(Scripted::new().0);
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    send_and_drop(&mut breaker, Act::Hang).await;
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    send_contained(&breaker, Act::Panic).await.unwrap_err();
+    send(&mut breaker, Act::Succeed).await.unwrap_err();
+    send(&mut breaker, Act::Succeed).await.unwrap_err();
+    let all = metrics.take();
+    let calls = [
+        (r#"calls_total["circuit_breaker", "abandoned"]"#, 1.0),
+        (r#"calls_total["circuit_breaker", "failure"]"#, 1.0),
+        (r#"calls_total["circuit_breaker", "panicked"]"#, 1.0),
+        (r#"calls_total["circuit_breaker", "rejected"]"#, 2.0),
+        (r#"calls_total["circuit_breaker", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["circuit_breaker", "circuit_open"]"#, 2.0)];
+    assert_metrics(&all, "rejected", &rejected);
+    assert_metrics(&all, state, &[(r#"circuit_breaker_state["open"]"#, 1.0)]);
+    let transitions = "circuit_breaker_transitions";
+    assert_metrics(
+        &all,
+        transitions,
+        &[(r#"circuit_breaker_transitions_total["open"]"#, 1.0)],
+    );
+
+    advance(secs(1)).await;
+    let mut probe = Box::pin(breaker.ready().await.unwrap().call(Act::Take(ms(1))));
+    assert!(poll_once(probe.as_mut()).is_pending());
+    assert_metrics(
+        &metrics.take(),
+        state,
+        &[(r#"circuit_breaker_state["half_open"]"#, 1.0)],
+    );
+    probe.await.unwrap();
+    assert_metrics(
+        &metrics.take(),
+        state,
+        &[(r#"circuit_breaker_state["closed"]"#, 1.0)],
+    );
+    layer.handle().force_open();
+    assert_metrics(
+        &metrics.take(),
+        state,
+        &[(r#"circuit_breaker_state["forced_open"]"#, 1.0)],
+    );
+}
+
+fn small_bulkhead() -> (QueuedBulkheadLayer, Metrics) {
+    Metrics::record(|| {
+        let queue = Queue::fifo(1, ms(10));
+        BulkheadLayer::builder(1).name("db").queue(queue).build()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulkhead_tells_its_permits_in_use() {
+    let (layer, metrics) = small_bulkhead();
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut running = Box::pin(bulkhead.call(Act::Hang));
+    assert!(poll_once(running.as_mut()).is_pending());
+    let mut waiting = Box::pin(bulkhead.call(Act::Succeed));
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    send(&mut bulkhead, Act::Succeed).await.unwrap_err();
+    let all = metrics.take();
+    let gauges = [
+        ("bulkhead_in_flight[]", 1.0),
+        ("bulkhead_limit[]", 1.0),
+        ("bulkhead_waiting[]", 1.0),
+    ];
+    assert_metrics(&all, "bulkhead", &gauges);
+    let rejected = [(r#"rejected_total["bulkhead", "bulkhead_full"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_gauges_are_right_again_after_a_drop_a_panic_and_a_wait_in_vain() {
+    let (layer, metrics) = small_bulkhead();
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut running = Box::pin(bulkhead.call(Act::Hang));
+    assert!(poll_once(running.as_mut()).is_pending());
+    bulkhead.call(Act::Succeed).await.unwrap_err();
+    drop(running);
+    send_contained(&bulkhead, Act::Panic).await.unwrap_err();
+    send(&mut bulkhead, Act::Fail(1)).await.unwrap_err();
+    layer.handle().resize(5);
+
+    let all = metrics.take();
+    assert_metrics(&all, "bulkhead", &[("bulkhead_limit[]", 5.0)]);
+    let calls = [
+        (r#"calls_total["bulkhead", "abandoned"]"#, 1.0),
+        (r#"calls_total["bulkhead", "completed"]"#, 1.0),
+        (r#"calls_total["bulkhead", "panicked"]"#, 1.0),
+        (r#"calls_total["bulkhead", "rejected"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["bulkhead", "queue_timeout"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tells_how_often_it_retried_and_why_it_stopped() {
+    let budget = Budget::new(1.0).unwrap().with_floor(0);
+    let (layer, metrics) = Metrics::record(|| {
+        RetryLayer::builder()
+            .name("db")
+            .max_attempts(2)
+            .backoff(Backoff::constant(ms(10)))
+            .budget(budget.clone())
+            .build()
+            .unwrap()
+    });
+    let mut retry = layer.layer(Scripted::new().0);
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    let stopped = [(r#"retry_stopped_total["budget"]"#, 1.0)];
+    assert_metrics(&metrics.take(), "retry", &stopped);
+
+    send(&mut retry, Act::Succeed).await.unwrap();
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    budget.deposit();
+    let context = Context::new().with_timeout(ms(0));
+    context
+        .scope(send(&mut retry, Act::Fail(1)))
+        .await
+        .unwrap_err();
+    send_and_drop(&mut retry, Act::Fail(1)).await;
+    send_contained(&retry, Act::Panic).await.unwrap_err();
+    let all = metrics.take();
+    let retries = [
+        ("retry_retries_total[]", 2.0),
+        (r#"retry_stopped_total["attempts"]"#, 1.0),
+        (r#"retry_stopped_total["deadline"]"#, 1.0),
+    ];
+    assert_metrics(&all, "retry", &retries);
+    let calls = [
+        (r#"calls_total["retry", "abandoned"]"#, 1.0),
+        (r#"calls_total["retry", "failure"]"#, 2.0),
+        (r#"calls_total["retry", "panicked"]"#, 1.0),
+        (r#"calls_total["retry", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_tells_how_calls_end() {
+    let (layer, metrics) =
+        Metrics::record(|| TimeoutLayer::builder(ms(10)).unwrap().name("db").build());
+    let mut timeout = layer.layer(Scripted::new().0);
+    send(&mut timeout, Act::Succeed).await.unwrap();
+    send(&mut timeout, Act::Hang).await.unwrap_err();
+    send_and_drop(&mut timeout, Act::Hang).await;
+    send_contained(&timeout, Act::Panic).await.unwrap_err();
+    let late = Context::new().with_timeout(ms(0));
+    late.scope(send(&mut timeout, Act::Succeed))
+        .await
+        .unwrap_err();
+    let calls = [
+        (r#"calls_total["timeout", "abandoned"]"#, 1.0),
+        (r#"calls_total["timeout", "completed"]"#, 1.0),
+        (r#"calls_total["timeout", "panicked"]"#, 1.0),
+        (r#"calls_total["timeout", "rejected"]"#, 1.0),
+        (r#"calls_total["timeout", "timed_out"]"#, 1.0),
+    ];
+    assert_metrics(&metrics.take(), "calls", &calls);
+}
+
+/// Keeps every event as `message field=value …`.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Text(String, String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                } else {
+                    self.1 += &format!(" {}={value:?}", field.name());
+                }
+            }
+        }
+        if event.metadata().target() == "steadfast" {
+            let mut text = Text(String::new(), String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0 + &text.1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_decision_is_one_event_with_name_and_reason() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let breaker = CircuitBreakerLayer::builder()
+        .name("db")
+        .consecutive_failures(1)
+        .open_time(Backoff::constant(secs(1)).with_jitter(Jitter::None))
+        .build()
+        .unwrap();
+    let mut service = breaker.layer(Scripted::new().0);
+    send(&mut service, Act::Fail(1)).await.unwrap_err();
+    send(&mut service, Act::Fail(1)).await.unwrap_err();
+    let retry = RetryLayer::builder()
+        .name("db")
+        .without_budget()
+        .max_attempts(2)
+        .backoff(Backoff::constant(ms(10)).with_jitter(Jitter::None))
+        .build()
+        .unwrap();
+    send(&mut retry.layer(Scripted::new().0), Act::Fail(1))
+        .await
+        .unwrap_err();
+    let timeout = TimeoutLayer::builder(ms(10)).unwrap().name("db").build();
+    send(&mut timeout.layer(Scripted::new().0), Act::Hang)
+        .await
+        .unwrap_err();
+
+    let events = events.0.lock().unwrap();
+    let expected = [
+        r#"state changed layer="circuit_breaker" name="db" from="closed" to="open" cause="consecutive_failures""#,
+        r#"call rejected layer="circuit_breaker" name="db" reason="circuit_open""#,
+        r#"retrying layer="retry" name="db" attempt=2 delay=10ms"#,
+        r#"not retrying layer="retry" name="db" attempt=2 reason="attempts""#,
+        r#"call timed out layer="timeout" name="db" limit="timeout" waited=10ms"#,
+    ];
+    assert_eq!(*events, expected);
+}
