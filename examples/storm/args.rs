@@ -13,11 +13,11 @@ pub(crate) const DEFAULT_SVG: &str = "target/storm.svg";
 #[command(name = "storm", about, long_about = None)]
 pub(crate) struct Args {
     /// How long the storm lasts, in seconds
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(6..=600))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(10..=600))]
     pub(crate) seconds: u32,
 
     /// Calls per second, in each of the three lanes
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..=2000))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(100..=2000))]
     pub(crate) rps: u32,
 
     /// What arrivals, service times and failures are drawn from

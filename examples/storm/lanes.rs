@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
-use steadfast::backoff::Backoff;
+use steadfast::backoff::{Backoff, Jitter};
 use steadfast::budget::Budget;
 use steadfast::bulkhead::BulkheadLayer;
 use steadfast::circuit_breaker::{CircuitBreakerLayer, Thresholds};
@@ -89,7 +89,7 @@ fn tower(rps: u32) -> Stack {
 }
 
 fn steadfast(rps: u32) -> Result<Stack, InvalidSetting> {
-    let ms = Duration::from_millis;
+    let (ms, secs) = (Duration::from_millis, Duration::from_secs);
     let stack = ServiceBuilder::new()
         .map_err(BoxError::from)
         .layer(BulkheadLayer::new(most_in_flight(rps)))
@@ -110,13 +110,16 @@ fn steadfast(rps: u32) -> Result<Stack, InvalidSetting> {
                 // stop asking, or more in a row than half of them failing would ever bring about.
                 .consecutive_failures(15)
                 .count_window(100, Thresholds::failure_rate(0.9))
-                .open_time(Backoff::exponential(ms(100), ms(400))?)
+                // A backend that hangs shows sooner by its silence.
+                .time_window(secs(1), Thresholds::slow_call_rate(0.8).minimum_calls(6))
+                .slow_call_duration(ms(80))
+                .open_time(Backoff::exponential(ms(200), ms(400))?.with_jitter(Jitter::Equal))
                 .half_open_probes(1)
                 .classifier(verdict)
                 .build()?,
         )
-        // Six times the longest that a healthy backend works on a request.
-        .layer(TimeoutLayer::new(ms(120))?)
+        // Five times the longest that a healthy backend works on a request.
+        .layer(TimeoutLayer::new(ms(100))?)
         .layer(LiftLayer::new())
         .service(client());
     Ok(Stack::new(stack))
