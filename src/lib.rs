@@ -113,3 +113,8 @@ pub use context::{Context, Criticality};
 pub use error::{
     Error, FromRejected, FromTimedOut, InvalidSetting, LiftLayer, Limit, Reason, Rejected, TimedOut,
 };
+
+/// What the README shows compiles.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

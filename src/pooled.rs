@@ -31,47 +31,46 @@ impl<T> Pool<T> {
         &self.0[(Arc::as_ptr(arc).addr() >> 7) % SETS]
     }
 
-    /// A spare clone of `wanted`, or else one that counts.
+    /// A spare clone of `wanted`, if there is one in the first place to look.
     #[inline]
-    fn take(&self, wanted: &Arc<T>) -> Arc<T> {
-        // The first way, nearly always; the rest is out of line.
-        let [first, rest @ ..] = self.ways(wanted);
-        match first.take() {
-            Some(spare) if Arc::ptr_eq(&spare, wanted) => spare,
+    fn take_first(&self, wanted: &Arc<T>) -> Option<Arc<T>> {
+        Self::take_if(&self.ways(wanted)[0], wanted)
+    }
+
+    fn take_any(&self, wanted: &Arc<T>) -> Option<Arc<T>> {
+        let mut ways = self.ways(wanted).iter();
+        ways.find_map(|way| Self::take_if(way, wanted))
+    }
+
+    #[inline]
+    fn take_if(way: &Cell<Option<Arc<T>>>, wanted: &Arc<T>) -> Option<Arc<T>> {
+        match way.take() {
+            Some(spare) if Arc::ptr_eq(&spare, wanted) => Some(spare),
             other => {
-                first.set(other);
-                Self::take_from(rest, wanted)
+                way.set(other);
+                None
             }
         }
     }
 
-    #[inline(never)]
-    fn take_from(ways: &[Cell<Option<Arc<T>>>], wanted: &Arc<T>) -> Arc<T> {
-        for way in ways {
-            match way.take() {
-                Some(spare) if Arc::ptr_eq(&spare, wanted) => return spare,
-                other => way.set(other),
-            }
-        }
-        Arc::clone(wanted)
-    }
-
-    /// Keeps `spare`, in the place of another state's if need be.
+    /// Keeps what `spare` holds, in the first place to look; leaves in it what finds no room.
     #[inline]
-    fn put(&self, spare: Arc<T>) {
-        let [first, rest @ ..] = self.ways(&spare);
-        match first.replace(Some(spare)) {
-            None => {}
-            Some(other) => Self::put_into(rest, other),
+    fn put(&self, spare: &mut Option<Arc<T>>) {
+        let Some(arc) = spare else { return };
+        let [first, rest @ ..] = self.ways(arc);
+        *spare = first.replace(spare.take());
+        if spare.is_some() {
+            Self::move_up(rest, spare);
         }
     }
 
+    /// Makes room: each takes the place of the next, so that the one not in use the longest goes.
     #[inline(never)]
-    fn put_into(ways: &[Cell<Option<Arc<T>>>], mut spare: Arc<T>) {
+    fn move_up(ways: &[Cell<Option<Arc<T>>>], spare: &mut Option<Arc<T>>) {
         for way in ways {
-            match way.replace(Some(spare)) {
-                None => return,
-                Some(other) => spare = other,
+            *spare = way.replace(spare.take());
+            if spare.is_none() {
+                return;
             }
         }
     }
@@ -117,16 +116,24 @@ impl<T: Pooled> Clone for PooledArc<T> {
     #[inline]
     fn clone(&self) -> Self {
         let arc = self.arc();
-        let clone = T::pool(|pool| pool.take(arc));
-        Self(Some(clone.unwrap_or_else(|| Arc::clone(arc))))
+        let spare = T::pool(|pool| pool.take_first(arc)).flatten();
+        Self(Some(spare.unwrap_or_else(|| clone_elsewhere(arc))))
     }
+}
+
+/// Out of line, so that the way that is nearly always taken is short enough to be inlined.
+#[inline(never)]
+fn clone_elsewhere<T: Pooled>(arc: &Arc<T>) -> Arc<T> {
+    let spare = T::pool(|pool| pool.take_any(arc)).flatten();
+    spare.unwrap_or_else(|| Arc::clone(arc))
 }
 
 impl<T: Pooled> Drop for PooledArc<T> {
     #[inline]
     fn drop(&mut self) {
-        // Where the thread has no pool any more, the closure and with it the `Arc` is dropped.
-        let _ = self.0.take().map(|arc| T::pool(move |pool| pool.put(arc)));
+        // What is left in the field is dropped with it: what finds no room, or, where the thread has
+        // no pool any more, all.
+        let _ = T::pool(|pool| pool.put(&mut self.0));
     }
 }
 

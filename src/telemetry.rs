@@ -187,8 +187,12 @@ impl Telemetry {
     }
 
     /// The layer refuses a call.
+    #[inline]
     pub(crate) fn rejected(&self, rejected: &Rejected) {
-        let reason = rejected.reason();
+        self.refused(rejected.reason());
+    }
+
+    pub(crate) fn refused(&self, reason: Reason) {
         self.ended(Ending::Rejected);
         self.refusals[reason as usize].increment(1);
         tracing::debug!(

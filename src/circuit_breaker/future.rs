@@ -13,7 +13,7 @@ use super::{layer::Shared, machine::Pass};
 use crate::{
     classify::{Classify, Judgement, Verdict, judge},
     context::Context,
-    error::{FromRejected, Rejected},
+    error::{FromRejected, Reason, Rejected},
     origin,
     pooled::PooledArc,
     telemetry::Ending,
@@ -40,7 +40,8 @@ enum State<F, C> {
         call: Call,
         classifier: C,
     },
-    Rejected(Rejected),
+    /// By whom, and for how many more nanoseconds.
+    Rejected(&'static str, u64),
     Done,
 }
 
@@ -55,8 +56,9 @@ impl<F, C> CircuitBreakerFuture<F, C> {
         Self { state }
     }
 
-    pub(super) const fn rejected(rejected: Rejected) -> Self {
-        let state = State::Rejected(rejected);
+    #[inline]
+    pub(super) const fn rejected(name: &'static str, nanos: u64) -> Self {
+        let state = State::Rejected(name, nanos);
         Self { state }
     }
 }
@@ -69,6 +71,7 @@ where
 {
     type Output = Result<T, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let result = match state.as_mut().project() {
@@ -86,7 +89,13 @@ where
                 call.end(judge(classifier, &result));
                 result
             }
-            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
+            StateProj::Rejected(name, nanos) => {
+                let mut rejected = Rejected::new(name, Reason::CircuitOpen);
+                if *nanos != u64::MAX {
+                    rejected = rejected.with_retry_after(Duration::from_nanos(*nanos));
+                }
+                Err(origin::reject(rejected))
+            }
             StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
         };
         state.set(State::Done);
@@ -147,21 +156,27 @@ impl Call {
     fn end(&mut self, judgement: Judgement) {
         self.phase = Phase::Ended;
         let shared = &*self.shared;
-        let timed = shared.is_timed || self.pass.is_probe();
-        let now = timed.then(time::now);
         if judgement == Judgement::Seen(Verdict::Success)
-            && !(shared.is_timed && self.is_slow(now))
+            && !shared.is_timed
             && shared.machine.is_unmoved_by_success(self.pass)
         {
-            // The healthy path: nothing to write.
+            // The healthy path: no time to read, and nothing to write.
             shared.telemetry.ended(Ending::Success);
         } else {
-            self.account(judgement, now);
+            self.account(judgement);
         }
     }
 
     #[inline(never)]
-    fn account(&self, judgement: Judgement, now: Option<Instant>) {
+    fn account(&self, judgement: Judgement) {
+        let timed = self.shared.is_timed || self.pass.is_probe();
+        let now = timed.then(time::now);
+        if judgement == Judgement::Seen(Verdict::Success)
+            && !(self.shared.is_timed && self.is_slow(now))
+            && self.shared.machine.is_unmoved_by_success(self.pass)
+        {
+            return self.shared.telemetry.ended(Ending::Success);
+        }
         match judgement {
             Judgement::Seen(Verdict::Success) => self.settle(false, now, Ending::Success),
             Judgement::Seen(Verdict::Failure(_)) => self.settle(true, now, Ending::Failure),

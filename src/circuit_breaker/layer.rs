@@ -144,7 +144,8 @@ impl<C> CircuitBreakerBuilder<C> {
     /// fail or it trips again soon. Default: 5 s, doubled up to 60 s, with [equal
     /// jitter](Jitter::Equal).
     ///
-    /// The open time is over *at* its end.
+    /// The open time is over *at* its end. With [full jitter](Jitter::Full), the default of a
+    /// [`Backoff`] of your own, it may be next to nothing.
     pub fn open_time(mut self, backoff: Backoff) -> Self {
         self.open_time = Some(backoff);
         self

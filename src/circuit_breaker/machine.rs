@@ -124,7 +124,7 @@ impl Machine {
 
     /// Lets a call pass, or refuses it and says for how many more nanoseconds, if known.
     #[inline]
-    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, Option<u64>> {
+    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, u64> {
         let word = self.load();
         if word.is(State::Closed) {
             return Ok(Pass(word));
@@ -133,7 +133,7 @@ impl Machine {
     }
 
     #[inline(never)]
-    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, Option<u64>> {
+    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, u64> {
         // Whoever loses a race to change the state asks the new state again.
         loop {
             let word = self.load();
@@ -146,22 +146,18 @@ impl Machine {
                         return Ok(pass);
                     }
                     if !self.write_off(word, now, outside) && self.load() == word {
-                        return Err(None);
+                        return Err(FOREVER);
                     }
                 }
                 State::Open | State::ForcedOpen | State::ForcedClosed => {
                     let until = self.until.load(Acquire);
                     let passes = word.is(State::ForcedClosed);
                     if until == FOREVER {
-                        return if passes { Ok(pass) } else { Err(None) };
+                        return if passes { Ok(pass) } else { Err(FOREVER) };
                     }
                     let now = outside.now();
                     if now < until {
-                        return if passes {
-                            Ok(pass)
-                        } else {
-                            Err(Some(until - now))
-                        };
+                        return if passes { Ok(pass) } else { Err(until - now) };
                     }
                     let (to, cause) = match word.state() {
                         State::Open => (State::HalfOpen, Cause::OpenTimeOver),

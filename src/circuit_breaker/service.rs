@@ -1,6 +1,9 @@
 //! The service: asks the machine, then calls.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tower::Service;
 
@@ -10,7 +13,7 @@ use super::{
 };
 use crate::{
     classify::{AnyError, Classify},
-    error::{FromRejected, Reason, Rejected},
+    error::{FromRejected, Reason},
     pooled::PooledArc,
 };
 
@@ -47,11 +50,12 @@ where
     type Future = CircuitBreakerFuture<S::Future, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Also while open: a service that is not ready would leave the caller waiting for what is
-        // refused at once.
+        // Also while open: the state is asked in `call`, and if it has changed by then the inner
+        // service must have been made ready for it.
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.shared;
         match shared.machine.admit(&**shared) {
@@ -61,14 +65,11 @@ where
                 let future = self.inner.call(req);
                 CircuitBreakerFuture::admitted(future, call, self.classifier.clone())
             }
+            // The inner service keeps the readiness it reported; the next call admitted uses it.
             Err(nanos) => {
-                // The inner service keeps the readiness it reported; the next call admitted uses it.
-                let mut rejected = Rejected::new(shared.telemetry.name(), Reason::CircuitOpen);
-                if let Some(nanos) = nanos {
-                    rejected = rejected.with_retry_after(std::time::Duration::from_nanos(nanos));
-                }
-                shared.telemetry.rejected(&rejected);
-                CircuitBreakerFuture::rejected(rejected)
+                let name = shared.telemetry.name();
+                shared.telemetry.refused(Reason::CircuitOpen);
+                CircuitBreakerFuture::rejected(name, nanos)
             }
         }
     }

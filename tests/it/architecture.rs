@@ -253,3 +253,66 @@ fn http_and_tonic_are_named_in_their_modules_only() {
         assert!(at_home || named.is_none(), "{}: {named:?}", source.path);
     }
 }
+
+/// Who may take a lock: those who wait in a queue, change the state of a breaker, or look at it.
+const LOCKS: [(&str, &[&str]); 3] = [
+    (
+        "permits/mod.rs",
+        &["take_or_queue", "poll_place", "leave", "hand_on"],
+    ),
+    (
+        "circuit_breaker/machine.rs",
+        &["change", "force", "reset", "snapshot"],
+    ),
+    ("circuit_breaker/layer.rs", &["publish_state"]),
+];
+
+#[test]
+fn no_lock_is_taken_on_the_way_of_a_call_that_is_let_through_at_once() {
+    for source in sources().iter().filter(|source| source.path != "sync.rs") {
+        let may = LOCKS.iter().find(|(path, _)| *path == source.path);
+        for (at, _) in source.code.match_indices("lock(&") {
+            let before = &source.code[..at];
+            let function = before
+                .rsplit("fn ")
+                .next()
+                .unwrap()
+                .split(['(', '<'])
+                .next();
+            let function = function.unwrap();
+            let allowed = may.is_some_and(|(_, functions)| functions.contains(&function));
+            assert!(allowed, "{}: `{function}` takes a lock", source.path);
+        }
+    }
+    // The queue's functions run only where no permit is free at once.
+    let permits = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/permits/mod.rs"));
+    let permits = permits.unwrap();
+    let asks_first = permits.find("if self.try_take() {").unwrap();
+    assert!(asks_first < permits.find("lock(&self.queue)").unwrap());
+}
+
+#[test]
+fn unsafe_is_forbidden_and_the_core_depends_on_seven_crates() {
+    let manifest = include_str!("../../Cargo.toml");
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+    assert!(manifest.contains("rust-version = "));
+    let section = manifest.split("[dependencies]\n").nth(1).unwrap();
+    let section = section.split("\n[").next().unwrap();
+    let required = section
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.starts_with('#'));
+    let required: Vec<_> = required
+        .filter(|line| !line.contains("optional = true"))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    let expected = [
+        "tower",
+        "tokio",
+        "pin-project",
+        "rand",
+        "metrics",
+        "tracing",
+        "thiserror",
+    ];
+    assert_eq!(required, expected);
+}

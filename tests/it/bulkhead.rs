@@ -285,7 +285,7 @@ async fn it_is_resized_while_running_without_blocking_or_cutting_a_call() {
         (1, 3, 3)
     );
     for _ in 0..2 {
-        calls.remove(0); // two of those that run end; nobody takes their place
+        drop(calls.remove(0)); // two of those that run end; nobody takes their place
         assert_eq!(handle.waiting(), 3);
     }
     assert_eq!(handle.in_flight(), 1);

@@ -480,6 +480,30 @@ async fn a_late_probe_of_an_earlier_round_decides_nothing_in_a_later_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_probe_of_an_earlier_round_frees_no_place_in_a_later_one() {
+    let (mut breaker, handle, _) = build(
+        simple()
+            .half_open_timeout(secs(5))
+            .slow_call_duration(secs(1000)),
+    );
+    send_all(&mut breaker, times(3, Act::Fail(1))).await;
+    advance(secs(1)).await;
+    let mut first = Box::pin(breaker.ready().await.unwrap().call(Act::Hang));
+    assert!(poll_once(first.as_mut()).is_pending());
+    advance(secs(5)).await;
+    let written_off = send(&mut breaker, Act::Succeed).await;
+    written_off.unwrap_err().rejected();
+    advance(secs(1)).await;
+    let mut second = pin!(breaker.ready().await.unwrap().call(Act::Hang));
+    assert!(poll_once(second.as_mut()).is_pending());
+
+    drop(first); // says nothing, and gives back a place that is long gone
+    assert_eq!(handle.state(), State::HalfOpen);
+    let refused = send(&mut breaker, Act::Succeed).await;
+    refused.unwrap_err().rejected();
+}
+
+#[tokio::test(start_paused = true)]
 async fn fifty_hung_calls_cut_by_an_outer_timeout_open_it() {
     let window = Thresholds::failure_rate(0.5).minimum_calls(50);
     let (breaker, handle, _) = build(

@@ -1,0 +1,109 @@
+//! The layers together.
+
+use std::time::Duration;
+
+use steadfast::{
+    ServiceBuilderExt,
+    backoff::{Backoff, Jitter},
+    bulkhead::{BulkheadLayer, Queue},
+    circuit_breaker::{Cause, CircuitBreakerHandle, CircuitBreakerLayer, State, Thresholds},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+use tokio::time::{Instant, advance};
+use tower::{Service, ServiceBuilder, service_fn, util::BoxCloneSyncService};
+
+use crate::support::{Act, Error, Scripted, Watch, ms, secs, send};
+
+/// A client's stack in the order in which it is meant, over a scripted service.
+fn client() -> (
+    impl Service<Act, Response = u32, Error = Error> + Clone,
+    CircuitBreakerHandle,
+    Watch,
+) {
+    let (service, watch) = Scripted::new();
+    let breaker = CircuitBreakerLayer::builder()
+        .count_window(20, Thresholds::failure_rate(0.5).minimum_calls(10))
+        .open_time(Backoff::constant(secs(1)).with_jitter(Jitter::None))
+        .half_open_probes(1)
+        .build()
+        .unwrap();
+    let handle = breaker.handle();
+    let stack = ServiceBuilder::new()
+        .bulkhead(BulkheadLayer::new(8))
+        .retry_with(RetryLayer::builder().seed(1).build().unwrap())
+        .circuit_breaker(breaker)
+        .timeout_with(TimeoutLayer::new(ms(100)).unwrap())
+        .service(service);
+    (stack, handle, watch)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_seen_is_not_amplified_and_is_over_when_it_is_over() {
+    let (mut stack, breaker, watch) = client();
+    for _ in 0..1000 {
+        send(&mut stack, Act::Succeed).await.unwrap();
+    }
+    // The service hangs: attempts time out inside the breaker, which opens.
+    let began = Instant::now();
+    let mut sent = 0;
+    while breaker.state() == State::Closed {
+        send(&mut stack, Act::Hang).await.unwrap_err();
+        sent += 1;
+    }
+    assert_eq!(breaker.snapshot().cause, Some(Cause::CountFailureRate));
+    assert!(
+        sent <= 10 && began.elapsed() < secs(2),
+        "{sent} {:?}",
+        began.elapsed()
+    );
+
+    // While it is open nothing reaches the service, however much is sent, and every answer is at once.
+    let (calls, began) = (watch.calls(), Instant::now());
+    for _ in 0..1000 {
+        send(&mut stack, Act::Hang).await.unwrap_err().rejected();
+    }
+    assert_eq!((watch.calls(), began.elapsed()), (calls, ms(0)));
+
+    // A probe for each second of the outage, and a service that is well again within one.
+    for _ in 0..10 {
+        advance(secs(1)).await;
+        send(&mut stack, Act::Hang).await.unwrap_err();
+    }
+    assert_eq!(watch.calls() - calls, 10);
+    advance(secs(1)).await;
+    for _ in 0..1000 {
+        send(&mut stack, Act::Succeed).await.unwrap();
+    }
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_layer_is_a_method_of_the_builder() {
+    let stack = ServiceBuilder::new()
+        .ready_timeout(TimeoutLayer::new(secs(1)).unwrap().covering_readiness())
+        .queued_bulkhead(
+            BulkheadLayer::builder(1)
+                .queue(Queue::fifo(1, secs(1)))
+                .build(),
+        )
+        .bulkhead(BulkheadLayer::new(1))
+        .retry_with(RetryLayer::builder().build().unwrap())
+        .circuit_breaker(CircuitBreakerLayer::builder().build().unwrap())
+        .timeout_with(TimeoutLayer::per_request(|_: &Duration| secs(1)))
+        .lift()
+        .service(service_fn(|takes: Duration| async move {
+            tokio::time::sleep(takes).await;
+            Ok::<_, std::convert::Infallible>(takes)
+        }));
+    // Also in a box, and then still a service like any other.
+    let mut boxed = BoxCloneSyncService::new(stack);
+    let answer = tower::ServiceExt::ready(&mut boxed)
+        .await
+        .unwrap()
+        .call(ms(5))
+        .await;
+    assert_eq!(answer, Ok(ms(5)));
+    let late = boxed.call(secs(2)).await.unwrap_err();
+    assert!(late.timed_out().is_some());
+}
