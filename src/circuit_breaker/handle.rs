@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::{layer::Shared, rules::Cause, word::State};
-use crate::{pooled::PooledArc, time::nanos, window::Counts};
+use crate::{
+    pooled::PooledArc,
+    time::{self, Instant, nanos},
+    window::Counts,
+};
 
 /// Sees and steers the breaker of a layer; made by
 /// [`CircuitBreakerLayer::handle`](super::CircuitBreakerLayer::handle).
@@ -44,6 +48,11 @@ impl CircuitBreakerHandle {
         self.force(State::ForcedOpen, Some(duration));
     }
 
+    /// Refuses all calls until `end`, then probes.
+    pub fn force_open_until(&self, end: Instant) {
+        self.force(State::ForcedOpen, Some(from_now_to(end)));
+    }
+
     /// Lets all calls pass, uncounted, until told otherwise.
     pub fn force_closed(&self) {
         self.force(State::ForcedClosed, None);
@@ -52,6 +61,11 @@ impl CircuitBreakerHandle {
     /// Lets all calls pass, uncounted, for `duration`, then closes with empty windows.
     pub fn force_closed_for(&self, duration: Duration) {
         self.force(State::ForcedClosed, Some(duration));
+    }
+
+    /// Lets all calls pass, uncounted, until `end`, then closes with empty windows.
+    pub fn force_closed_until(&self, end: Instant) {
+        self.force(State::ForcedClosed, Some(from_now_to(end)));
     }
 
     fn force(&self, to: State, duration: Option<Duration>) {
@@ -63,6 +77,10 @@ impl CircuitBreakerHandle {
     pub fn reset(&self) {
         self.shared.machine.reset(&*self.shared);
     }
+}
+
+fn from_now_to(end: Instant) -> Duration {
+    end.saturating_duration_since(time::now())
 }
 
 /// A breaker at one moment; see [`CircuitBreakerHandle::snapshot`].

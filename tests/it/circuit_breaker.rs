@@ -684,6 +684,21 @@ async fn it_is_forced_until_told_otherwise_or_for_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_forced_until_a_moment() {
+    let (mut breaker, handle, _) = build(simple());
+    handle.force_open_until(Instant::now() + secs(5));
+    let rejected = send(&mut breaker, Act::Succeed)
+        .await
+        .unwrap_err()
+        .rejected();
+    assert_eq!(rejected.retry_after(), Some(secs(5)));
+    handle.force_closed_until(Instant::now() + secs(7));
+    assert_eq!(handle.snapshot().ends_in, Some(secs(7)));
+    handle.force_open_until(Instant::now() - secs(1)); // over already: the next call is a probe
+    assert_eq!(send(&mut breaker, Act::Succeed).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_forgets_the_counts_and_how_far_the_open_time_has_grown() {
     let open_time = Backoff::exponential(secs(1), secs(60))
         .unwrap()
