@@ -13,10 +13,11 @@ pub enum Error<E> {
     #[error(transparent)]
     Inner(E),
     /// A layer refused the call; the inner service never saw it.
-    #[error(transparent)]
+    // Not transparent: that would keep the refusal itself out of the chain of sources.
+    #[error("{0}")]
     Rejected(#[from] Rejected),
     /// A layer stopped waiting; the inner service may have acted.
-    #[error(transparent)]
+    #[error("{0}")]
     TimedOut(#[from] TimedOut),
 }
 

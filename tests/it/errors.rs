@@ -145,6 +145,10 @@ async fn refused_and_timed_out_are_different_types_found_in_any_chain() {
         Some(&timed_out)
     );
     assert_eq!(Rejected::find(&Root), None);
+    let boxed = BoxError::from(Error::<io::Error>::from(rejected));
+    assert_eq!(Rejected::find(&*boxed), Some(&rejected));
+    let boxed = BoxError::from(Error::<io::Error>::from(timed_out));
+    assert_eq!(TimedOut::find(&*boxed), Some(&timed_out));
 }
 
 #[test]

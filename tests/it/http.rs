@@ -1,1 +1,592 @@
+//! HTTP: the classifier, what may be sent twice, and refusals as responses.
 
+use std::{
+    convert::Infallible,
+    future::{self, Future},
+    io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::body::{Body, HttpBody as _};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::RETRY_AFTER,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use steadfast::{
+    Classify, Error, LiftLayer, Limit, Reason, Rejected, TimedOut, Verdict,
+    bulkhead::BulkheadLayer,
+    classify::{Failure, Hint},
+    http::{
+        AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, Idempotent, IdempotentBodyless,
+        IntoRefusal, Refusal, is_idempotent, is_safe_to_retry, retry,
+    },
+    retry::CloneRequest,
+    timeout::TimeoutLayer,
+};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+// The classifier.
+
+fn verdict(status: u16, headers: &HeaderMap) -> Verdict {
+    HttpClassifier.verdict(StatusCode::from_u16(status).unwrap(), headers)
+}
+
+#[test]
+fn every_status_has_its_verdict() {
+    for status in 100..=999 {
+        let expected = match status {
+            408 | 504 => Failure::timeout().into(),
+            429 | 503 => Failure::overload().into(),
+            500 | 502 => Failure::transient().into(),
+            501 | 505..=599 => Failure::permanent().into(),
+            _ => Verdict::Success,
+        };
+        assert_eq!(verdict(status, &HeaderMap::new()), expected, "{status}");
+    }
+}
+
+#[test]
+fn any_body_and_any_error_can_be_judged() {
+    struct Neither;
+    let response = Response::builder().status(502).body(Neither).unwrap();
+    let judged = HttpClassifier.classify(Ok::<_, &Neither>(&response));
+    assert_eq!(judged, Failure::transient().into());
+    let judged = HttpClassifier.classify(Err::<&Response<Neither>, _>(&Neither));
+    assert_eq!(judged, Failure::transient().into());
+}
+
+#[test]
+fn what_our_own_timeout_gave_up_is_a_timeout_failure() {
+    let error = io::Error::from(io::ErrorKind::TimedOut);
+    let classifier: &dyn Classify<Response<()>, io::Error> = &HttpClassifier;
+    assert_eq!(
+        classifier.classify_timed_out(&error),
+        Failure::timeout().into()
+    );
+}
+
+// `Retry-After` as it comes in.
+
+/// What is made of the field lines on a 503.
+fn hint(lines: &[&[u8]]) -> Option<Hint> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        headers.append(RETRY_AFTER, HeaderValue::from_bytes(line).unwrap());
+    }
+    match verdict(503, &headers) {
+        Verdict::Failure(failure) => failure.hint(),
+        other => panic!("a 503 is a failure, not {other:?}"),
+    }
+}
+
+fn after(seconds: u64) -> Option<Hint> {
+    Some(Hint::After(Duration::from_secs(seconds)))
+}
+
+#[test]
+fn retry_after_is_read_in_seconds() {
+    assert_eq!(hint(&[b"120"]), after(120));
+    assert_eq!(hint(&[b"0"]), after(0));
+    assert_eq!(hint(&[b"007"]), after(7), "1*DIGIT allows leading zeros");
+    assert_eq!(hint(&[b" \t7\t "]), after(7), "optional white space");
+}
+
+#[test]
+fn anything_but_digits_in_one_line_is_no_hint() {
+    let lines: [&[u8]; 14] = [
+        b"",
+        b" ",
+        b"+7",
+        b"-7",
+        b"7.5",
+        b"7s",
+        b"1 2",
+        b"1_000",
+        b"3, 5",
+        b"0x7",
+        b"\"7\"",
+        b"\xd9\xa7",  // ARABIC-INDIC DIGIT SEVEN
+        b"\xc2\xa07", // NO-BREAK SPACE
+        b"Fri, 31 Dec 1999 23:59:59 GMT",
+    ];
+    for line in lines {
+        assert_eq!(hint(&[line]), None, "{:?}", line.escape_ascii());
+    }
+    assert_eq!(hint(&[]), None);
+    assert_eq!(hint(&[b"7", b"7"]), None, "even if they agree");
+    assert_eq!(hint(&[b"7", b""]), None);
+}
+
+#[test]
+fn an_absurd_delay_is_the_longest_that_every_clock_can_tell() {
+    let longest = u64::from(u32::MAX);
+    for line in ["4294967295", "4294967296", "18446744073709551620"] {
+        assert_eq!(hint(&[line.as_bytes()]), after(longest), "{line}");
+    }
+    assert_eq!(hint(&[&[b'9'; 10_000]]), after(longest));
+    let _in_reach = tokio::time::Instant::now() + Duration::from_secs(longest);
+}
+
+#[test]
+fn the_hint_is_read_on_every_failure_and_on_nothing_else() {
+    let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("9"))]);
+    for status in [408, 429, 500, 501, 502, 503, 504, 599] {
+        match verdict(status, &headers) {
+            Verdict::Failure(failure) => assert_eq!(failure.hint(), after(9), "{status}"),
+            other => panic!("{status} is a failure, not {other:?}"),
+        }
+    }
+    for status in [200, 202, 301, 404, 413] {
+        assert_eq!(verdict(status, &headers), Verdict::Success, "{status}");
+    }
+}
+
+/// Any bytes that can be a field value, digits and white space more often than others.
+fn field_value() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        8 => b'0'..=b'9',
+        1 => prop_oneof![Just(b'\t'), Just(b' ')],
+        1 => prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8],
+    ];
+    proptest::collection::vec(byte, 0..40)
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_give_a_hint_only_if_they_are_digits(bytes in field_value()) {
+        let trimmed = bytes.trim_ascii();
+        let is_delay = !trimmed.is_empty() && trimmed.iter().all(u8::is_ascii_digit);
+        prop_assert_eq!(hint(&[&bytes]).is_some(), is_delay);
+    }
+
+    #[test]
+    fn seconds_come_back_as_they_were_sent(seconds: u32, zeros in 0_usize..30) {
+        let line = format!("{}{seconds}", "0".repeat(zeros));
+        prop_assert_eq!(hint(&[line.as_bytes()]), after(seconds.into()));
+    }
+}
+
+// What may be sent twice.
+
+#[test]
+fn the_idempotent_methods_are_those_of_the_standard() {
+    use Method as M;
+    for method in [M::GET, M::HEAD, M::OPTIONS, M::TRACE, M::PUT, M::DELETE] {
+        assert!(is_idempotent(&method), "{method}");
+    }
+    let own = Method::from_bytes(b"get").unwrap();
+    for method in [M::POST, M::PATCH, M::CONNECT, own] {
+        assert!(!is_idempotent(&method), "{method}");
+    }
+}
+
+#[test]
+fn a_key_makes_any_method_safe_if_it_is_one() {
+    let safe = |keys: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for key in keys {
+            headers.append("Idempotency-Key", HeaderValue::from_static(key));
+        }
+        is_safe_to_retry(&Method::POST, &headers)
+    };
+    assert!(safe(&["\"8e03978e\""]));
+    assert!(!safe(&[]));
+    assert!(!safe(&[""]), "a blank key names nothing");
+    assert!(!safe(&["\t "]));
+    assert!(!safe(&["a", "b"]), "two keys name two things");
+    assert!(is_safe_to_retry(&Method::GET, &HeaderMap::new()));
+}
+
+/// A request in which everything that can be set is set.
+fn full_request<B>(method: Method, body: B) -> Request<B> {
+    Request::builder()
+        .method(method)
+        .uri("http://localhost:1/a?b")
+        .version(Version::HTTP_10)
+        .header("x-many", "1")
+        .header("x-many", "2")
+        .extension(7_u8)
+        .body(body)
+        .unwrap()
+}
+
+fn extension(extensions: &Extensions) -> Option<u8> {
+    extensions.get().copied()
+}
+
+fn assert_same_head<A, B>(copy: &Request<A>, request: &Request<B>) {
+    assert_eq!(copy.method(), request.method());
+    assert_eq!(copy.uri(), request.uri());
+    assert_eq!(copy.version(), request.version());
+    assert_eq!(copy.headers(), request.headers());
+    assert_eq!(
+        extension(copy.extensions()),
+        extension(request.extensions())
+    );
+}
+
+#[test]
+fn a_copy_has_the_whole_head() {
+    let put = full_request(Method::PUT, "body");
+    let copy = Idempotent.clone_request(&put).unwrap();
+    assert_same_head(&copy, &put);
+    assert_eq!(copy.body(), put.body());
+
+    let delete = full_request(Method::DELETE, Body::empty());
+    let copy = IdempotentBodyless.clone_request(&delete).unwrap();
+    assert_same_head(&copy, &delete);
+    assert!(copy.body().is_end_stream());
+}
+
+#[test]
+fn what_is_not_safe_to_repeat_is_not_copied() {
+    let post = full_request(Method::POST, Body::empty());
+    assert!(IdempotentBodyless.clone_request(&post).is_none());
+    assert!(
+        Idempotent
+            .clone_request(&full_request(Method::POST, ()))
+            .is_none()
+    );
+}
+
+#[test]
+fn a_key_lets_a_post_be_copied() {
+    let mut post = full_request(Method::POST, Body::empty());
+    let key = HeaderValue::from_static("\"k\"");
+    post.headers_mut().insert("idempotency-key", key);
+    assert!(IdempotentBodyless.clone_request(&post).is_some());
+    assert!(Idempotent.clone_request(&post.map(|_| ())).is_some());
+}
+
+#[test]
+fn a_body_that_cannot_be_cloned_is_not_dropped() {
+    let put = full_request(Method::PUT, Body::from("body"));
+    assert!(IdempotentBodyless.clone_request(&put).is_none());
+}
+
+#[test]
+fn the_bodies_of_the_clients_can_be_copied_when_empty() {
+    fn copies<B: Default>() -> bool
+    where
+        IdempotentBodyless: CloneRequest<Request<B>>,
+    {
+        let get = full_request(Method::GET, B::default());
+        IdempotentBodyless.clone_request(&get).is_some()
+    }
+    assert!(copies::<Body>());
+    assert!(copies::<reqwest::Body>());
+    assert!(copies::<http_body_util::Full<bytes::Bytes>>());
+    #[cfg(feature = "grpc")]
+    assert!(copies::<tonic::body::Body>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ready_made_retry_repeats_what_is_safe_and_ends_with_the_last_response() {
+    let count = std::cell::Cell::new(0);
+    let mut svc = retry()
+        .max_attempts(3)
+        .build()
+        .unwrap()
+        .layer(service_fn(|_: Request<Body>| {
+            count.set(count.get() + 1);
+            future::ready(Ok::<_, Infallible>(
+                Response::builder().status(503).body(count.get()).unwrap(),
+            ))
+        }));
+    let get = Request::get("/").body(Body::empty()).unwrap();
+    let response = svc.ready().await.unwrap().call(get).await.unwrap();
+    // The default budget's floor, one a second, pays for one retry; there is no success to feed it.
+    assert_eq!((response.status().as_u16(), *response.body()), (503, 2));
+
+    let post = Request::post("/").body(Body::empty()).unwrap();
+    let response = svc.ready().await.unwrap().call(post).await.unwrap();
+    assert_eq!(*response.body(), 3, "once");
+}
+
+// Refusals as responses.
+
+const REASONS: [(Reason, u16); 8] = [
+    (Reason::CircuitOpen, 503),
+    (Reason::BulkheadFull, 503),
+    (Reason::QueueTimeout, 503),
+    (Reason::LimitReached, 503),
+    (Reason::RateLimited, 429),
+    (Reason::Overloaded, 503),
+    (Reason::Throttled, 503),
+    (Reason::DeadlineExceeded, 504),
+];
+
+fn problem(response: &Response<String>) -> Value {
+    serde_json::from_str(response.body()).expect("valid JSON")
+}
+
+#[test]
+fn every_refusal_has_its_response() {
+    for (reason, status) in REASONS {
+        let rejected = Rejected::new("door", reason);
+        let response = Refusal::from(rejected).to_response::<String>();
+        assert_eq!(response.status(), status, "{reason:?}");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert_eq!(response.headers().len(), 1, "and no `Retry-After`");
+        let title = response.status().canonical_reason().unwrap();
+        let expected = serde_json::json!({
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": rejected.to_string(),
+            "layer": "door",
+            "reason": reason.as_str(),
+        });
+        assert_eq!(problem(&response), expected);
+    }
+}
+
+#[test]
+fn every_expiry_is_a_gateway_timeout() {
+    for limit in [Limit::Timeout, Limit::Deadline] {
+        let timed_out = TimedOut::new("patience", limit, Duration::from_millis(1_500));
+        let response = Refusal::from(timed_out).to_response::<String>();
+        assert_eq!(response.status(), 504);
+        assert_eq!(response.headers().get(RETRY_AFTER), None);
+        let problem = problem(&response);
+        assert_eq!(problem["layer"], "patience");
+        assert_eq!(problem["reason"], limit.as_str());
+        assert_eq!(problem["detail"], timed_out.to_string());
+    }
+}
+
+fn written(delay: Duration) -> Option<String> {
+    let rejected = Rejected::new("door", Reason::CircuitOpen).with_retry_after(delay);
+    let response = Refusal::from(rejected).to_response::<String>();
+    let value = response.headers().get(RETRY_AFTER)?;
+    Some(value.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn retry_after_is_rounded_up_and_never_zero() {
+    let nanos = Duration::from_nanos;
+    assert_eq!(written(nanos(0)), None, "at once is no hint");
+    assert_eq!(written(nanos(1)).unwrap(), "1");
+    assert_eq!(written(nanos(1_000_000_000)).unwrap(), "1");
+    assert_eq!(written(nanos(1_000_000_001)).unwrap(), "2");
+    assert_eq!(written(Duration::MAX).unwrap(), "2147483647");
+}
+
+proptest! {
+    #[test]
+    fn a_delay_survives_the_wire_never_shortened(delay in 1_u64..=i32::MAX as u64 * 1_000_000_000) {
+        let delay = Duration::from_nanos(delay);
+        let line = written(delay).unwrap();
+        let Some(Hint::After(read)) = hint(&[line.as_bytes()]) else {
+            panic!("{line} is not read");
+        };
+        prop_assert!(read >= delay && read - delay < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn any_name_makes_a_valid_document(name: String) {
+        let name: &'static str = name.leak();
+        let response = Refusal::from(Rejected::new(name, Reason::Overloaded)).to_response();
+        prop_assert_eq!(&problem(&response)["layer"], name);
+    }
+}
+
+#[test]
+fn names_are_escaped() {
+    let name = "a \"quoted\\\" name\n\r\t\0\u{1}\u{1f}\u{7f} \u{2028} ü 🦀";
+    let rejected = Rejected::new(name, Reason::Overloaded);
+    let response = Refusal::from(rejected).to_response();
+    let problem = problem(&response);
+    assert_eq!(problem["layer"], name);
+    assert_eq!(problem["detail"], rejected.to_string());
+}
+
+#[test]
+fn a_refusal_is_found_again_on_its_response() {
+    let refusal = Refusal::from(Rejected::new("door", Reason::Throttled));
+    let response = refusal.to_response::<String>();
+    assert_eq!(response.extensions().get(), Some(&refusal));
+}
+
+type Answer = Result<Response<String>, BoxError>;
+
+/// What is made of `result` over a service that comes back with it.
+async fn answered<E: IntoRefusal>(
+    result: Result<Response<String>, E>,
+) -> Result<Response<String>, E::Other> {
+    let mut result = Some(result);
+    let inner = service_fn(move |()| future::ready(result.take().unwrap()));
+    let mut svc = AnswerRefusalsLayer::new().layer(inner);
+    let Ok(svc) = svc.ready().await else {
+        unreachable!("it is ready")
+    };
+    svc.call(()).await
+}
+
+const REJECTED: Rejected = Rejected::new("door", Reason::BulkheadFull);
+const TIMED_OUT: TimedOut = TimedOut::new("door", Limit::Timeout, Duration::ZERO);
+
+#[tokio::test]
+async fn a_lifted_error_is_answered_or_unwrapped() {
+    type E = Error<&'static str>;
+    let answer = answered(Err(E::Rejected(REJECTED))).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let answer = answered(Err(E::TimedOut(TIMED_OUT))).await.unwrap();
+    assert_eq!(answer.status(), 504);
+    let error: &str = answered(Err(E::Inner("broken"))).await.unwrap_err();
+    assert_eq!(error, "broken");
+    let answer = answered::<E>(Ok(Response::new("fine".into()))).await;
+    assert_eq!(answer.unwrap().body(), "fine");
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("could not serve")]
+struct Because(#[source] BoxError);
+
+#[tokio::test]
+async fn a_refusal_anywhere_in_the_chain_of_a_boxed_error_is_answered() {
+    let answered = |error: BoxError| answered(Err(error));
+    let status = |answer: Answer| answer.unwrap().status().as_u16();
+
+    assert_eq!(status(answered(REJECTED.into()).await), 503);
+    assert_eq!(status(answered(TIMED_OUT.into()).await), 504);
+    let deep = Because(Because(REJECTED.into()).into());
+    assert_eq!(status(answered(deep.into()).await), 503);
+    let deep = Because(io::Error::from(TIMED_OUT).into());
+    assert_eq!(status(answered(deep.into()).await), 504);
+}
+
+#[tokio::test]
+async fn a_boxed_lifted_error_is_answered_too() {
+    let rejected: Error<io::Error> = REJECTED.into();
+    assert_eq!(
+        answered(Err(BoxError::from(rejected)))
+            .await
+            .unwrap()
+            .status(),
+        503
+    );
+    let timed_out: Error<io::Error> = TIMED_OUT.into();
+    let deep = Because(timed_out.into());
+    assert_eq!(
+        answered(Err(BoxError::from(deep))).await.unwrap().status(),
+        504
+    );
+}
+
+#[tokio::test]
+async fn any_other_boxed_error_is_passed_on_as_it_is() {
+    let other: BoxError = Because("disk full".into()).into();
+    let error = answered(Err(other)).await.unwrap_err();
+    assert!(error.is::<Because>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn above_layers_and_lift_an_infallible_service_is_infallible_again() {
+    let full = BulkheadLayer::new(0);
+    let handle = full.handle();
+    let svc = ServiceBuilder::new()
+        .layer(AnswerRefusalsLayer::new())
+        .layer(full)
+        .layer(TimeoutLayer::new(Duration::from_secs(1)).unwrap())
+        .layer(LiftLayer::new())
+        .service(service_fn(|takes: Duration| async move {
+            tokio::time::sleep(takes).await;
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }));
+    let status = async |takes| {
+        let Ok(response): Result<_, Infallible> = svc.clone().oneshot(takes).await;
+        response.status().as_u16()
+    };
+    assert_eq!(status(Duration::ZERO).await, 503);
+    handle.resize(1);
+    assert_eq!(status(Duration::ZERO).await, 200);
+    assert_eq!(status(Duration::from_secs(9)).await, 504);
+}
+
+/// A service whose `poll_ready` comes back with what it is told, and that panics if it is called
+/// without having been ready.
+#[derive(Clone)]
+struct Moody {
+    next: Result<(), Error<&'static str>>,
+    is_ready: bool,
+}
+
+impl Service<()> for Moody {
+    type Response = Response<String>;
+    type Error = Error<&'static str>;
+    type Future = future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.is_ready = self.next.is_ok();
+        Poll::Ready(self.next)
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        assert!(
+            std::mem::take(&mut self.is_ready),
+            "called without being ready"
+        );
+        future::ready(Ok(Response::new(String::new())))
+    }
+}
+
+fn poll_ready(svc: &mut AnswerRefusals<Moody>) -> Poll<Result<(), &'static str>> {
+    svc.poll_ready(&mut Context::from_waker(Waker::noop()))
+}
+
+fn call(svc: &mut AnswerRefusals<Moody>) -> u16 {
+    let polled = pin!(svc.call(())).poll(&mut Context::from_waker(Waker::noop()));
+    match polled {
+        Poll::Ready(Ok(response)) => response.status().as_u16(),
+        other => panic!("answered at once, not {other:?}"),
+    }
+}
+
+fn moody(next: Result<(), Error<&'static str>>) -> AnswerRefusals<Moody> {
+    let is_ready = false;
+    AnswerRefusalsLayer::new().layer(Moody { next, is_ready })
+}
+
+#[test]
+fn a_refusal_to_be_ready_is_answered_by_the_next_call_alone() {
+    let mut svc = moody(Err(REJECTED.into()));
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Ok(())));
+    assert_eq!(call(&mut svc), 503, "and the inner service is not called");
+
+    svc.get_mut().next = Ok(());
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Ok(())));
+    assert_eq!(call(&mut svc), 200);
+}
+
+#[test]
+fn a_refusal_to_be_ready_is_forgotten_once_the_service_is_ready() {
+    let mut svc = moody(Err(REJECTED.into()));
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Ok(())));
+    svc.get_mut().next = Ok(());
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Ok(())));
+    assert_eq!(call(&mut svc), 200);
+}
+
+#[test]
+fn a_clone_does_not_inherit_a_refusal_to_be_ready() {
+    let mut svc = moody(Err(TIMED_OUT.into()));
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Ok(())));
+    let mut clone = svc.clone();
+    clone.get_mut().is_ready = true;
+    assert_eq!(call(&mut clone), 200);
+    assert_eq!(call(&mut svc), 504);
+}
+
+#[test]
+fn any_other_error_of_readiness_is_passed_on() {
+    let mut svc = moody(Err(Error::Inner("gone")));
+    assert_eq!(poll_ready(&mut svc), Poll::Ready(Err("gone")));
+}

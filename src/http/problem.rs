@@ -1,0 +1,66 @@
+//! A refusal as a response, with a problem document (RFC 9457) for a body.
+
+use std::fmt::{self, Write};
+
+use http::{
+    HeaderValue, Response,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+
+use super::{Refusal, retry_after};
+
+impl Refusal {
+    /// The response that says so, with itself in the extensions.
+    ///
+    /// **`Retry-After`** is in whole seconds, rounded up and at most 2,147,483,647. There is none where
+    /// no delay is known, or where it is zero: "come back at once" is no help to a service that has
+    /// just refused a call, while a client that is told nothing backs off.
+    ///
+    /// **The body** is `application/problem+json` with the members `title`, `status`, `detail`, and
+    /// two of our own: `layer`, the name of the layer, and `reason`, which is
+    /// [what programs should look at](Self::reason). So the names of layers are visible to clients.
+    /// The `type` is `about:blank`: what the status says is all that is said; a type of our own would
+    /// be an address under which nobody answers.
+    #[must_use]
+    pub fn to_response<B: From<String>>(&self) -> Response<B> {
+        let mut response = Response::new(self.problem().into());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let content_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, content_type);
+        if let Some(seconds) = self.retry_after().and_then(retry_after::to_write) {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(*self);
+        response
+    }
+
+    fn problem(&self) -> String {
+        let status = self.status();
+        format!(
+            r#"{{"type":"about:blank","title":{},"status":{},"detail":{},"layer":{},"reason":{}}}"#,
+            Quoted(status.canonical_reason().unwrap_or_default()),
+            status.as_u16(),
+            Quoted(&self.to_string()),
+            Quoted(self.layer()),
+            Quoted(self.reason()),
+        )
+    }
+}
+
+/// A string as JSON writes it (RFC 8259, section 7).
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for char in self.0.chars() {
+            match char {
+                '"' | '\\' => write!(f, "\\{char}")?,
+                '\0'..='\x1f' => write!(f, "\\u{:04x}", u32::from(char))?,
+                _ => f.write_char(char)?,
+            }
+        }
+        f.write_char('"')
+    }
+}

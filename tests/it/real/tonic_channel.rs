@@ -1,0 +1,280 @@
+//! tonic: the layers around a channel, around a generated client, and around a server.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr};
+
+use futures_util::stream;
+use http::{Request, Response};
+use steadfast::{
+    LiftLayer, Reason, Rejected, TimedOut, bulkhead::BulkheadLayer, circuit_breaker::State,
+    http as steadfast_http, retry::RetryLayer, timeout::TimeoutLayer,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{
+    Code, Status,
+    body::Body,
+    transport::{Channel, Endpoint, Server},
+};
+use tonic_health::{
+    pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
+    server::health_reporter,
+};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
+use super::{breaker, every, ms, patience, peer::Absent};
+
+type Health = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+fn health() -> Health {
+    Health::new(health_reporter().1)
+}
+
+fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    endpoint.unwrap().connect_lazy()
+}
+
+fn question() -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: String::new(),
+    }
+}
+
+/// Serves `svc` below `layer` on loopback until the test is over.
+fn serve<L>(absent: Absent, layer: L, svc: Health) -> JoinHandle<()>
+where
+    L: Layer<Health> + Send + 'static,
+    L::Service:
+        Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+    <L::Service as Service<Request<Body>>>::Error: Into<tower::BoxError> + Send + 'static,
+{
+    let incoming = stream::unfold(absent.listen(), |listener: TcpListener| async {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    });
+    tokio::spawn(async move {
+        let server = Server::builder().layer(layer);
+        server.serve_with_incoming(svc, incoming).await.unwrap();
+    })
+}
+
+/// A server that is simply there.
+fn served() -> SocketAddr {
+    let absent = Absent::new();
+    let address = absent.address();
+    serve(absent, tower::layer::util::Identity::new(), health());
+    address
+}
+
+/// Asks once, through whatever stack.
+async fn ask<S>(svc: S) -> Result<HealthCheckResponse, Status>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Status>,
+{
+    let answer = HealthClient::new(svc).check(question()).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn each_layer_alone_fits_a_channel() {
+    let address = served();
+    macro_rules! check {
+        ($name:literal, $layer:expr) => {
+            let svc = ServiceBuilder::new()
+                .map_err(Status::from)
+                .layer($layer)
+                .layer(LiftLayer::new())
+                .service(connect(address));
+            assert_eq!(ask(svc).await.unwrap().status, 1, $name);
+        };
+    }
+    with_each_layer!(check, retry: steadfast_http::retry().build().unwrap());
+}
+
+#[tokio::test]
+async fn a_channel_whose_error_is_a_status_takes_each_layer_without_a_lift() {
+    let address = served();
+    macro_rules! check {
+        ($name:literal, $layer:expr) => {
+            let svc = ServiceBuilder::new()
+                .layer($layer)
+                .map_err(|error: tonic::transport::Error| Status::from_error(error.into()))
+                .service(connect(address));
+            assert_eq!(ask(svc).await.unwrap().status, 1, $name);
+        };
+    }
+    with_each_layer!(check, retry: steadfast_http::retry().build().unwrap());
+}
+
+#[tokio::test]
+async fn each_layer_alone_fits_a_server() {
+    macro_rules! check {
+        ($name:literal, $layer:expr) => {
+            let absent = Absent::new();
+            let channel = connect(absent.address());
+            let layer = ServiceBuilder::new()
+                .map_err(Status::from)
+                .layer($layer)
+                .layer(LiftLayer::new());
+            serve(absent, layer, health());
+            let svc = ServiceBuilder::new()
+                .map_err(from_transport)
+                .service(channel);
+            assert_eq!(ask(svc).await.unwrap().status, 1, $name);
+        };
+    }
+    with_each_layer!(check, retry: steadfast_http::retry().build().unwrap());
+}
+
+fn from_transport(error: tonic::transport::Error) -> Status {
+    Status::from_error(error.into())
+}
+
+/// A generated client as a service of messages, its error a `Status`.
+fn messages(
+    channel: Channel,
+) -> impl Service<
+    HealthCheckRequest,
+    Response = HealthCheckResponse,
+    Error = Status,
+    Future: Future + Send,
+> + Clone {
+    tower::service_fn(move |question: HealthCheckRequest| {
+        let mut client = HealthClient::new(channel.clone());
+        async move { Ok(client.check(question).await?.into_inner()) }
+    })
+}
+
+#[tokio::test]
+async fn above_a_generated_client_calls_are_retried_until_the_server_is_back() {
+    let absent = Absent::new();
+    let retry = RetryLayer::builder().max_attempts(10_000);
+    let svc = ServiceBuilder::new()
+        .layer(BulkheadLayer::new(8))
+        .layer(
+            retry
+                .backoff(every(ms(10)))
+                .without_budget()
+                .build()
+                .unwrap(),
+        )
+        .layer(breaker(100_000).build().unwrap())
+        .layer(patience())
+        .service(messages(connect(absent.address())));
+    let call = tokio::spawn(svc.oneshot(question()));
+    tokio::time::sleep(ms(50)).await;
+    assert!(!call.is_finished());
+
+    serve(absent, tower::layer::util::Identity::new(), health());
+    assert_eq!(call.await.unwrap().unwrap().status, 1);
+}
+
+#[tokio::test]
+async fn the_breaker_opens_on_refused_connections_and_closes_when_the_server_is_back() {
+    let absent = Absent::new();
+    let layer = breaker(2).build().unwrap();
+    let handle = layer.handle();
+    let svc = ServiceBuilder::new()
+        .map_err(Status::from)
+        .layer(layer)
+        .layer(patience())
+        .layer(LiftLayer::new())
+        .service(connect(absent.address()));
+    for _ in 0..2 {
+        assert_eq!(handle.state(), State::Closed);
+        let status = ask(svc.clone()).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert_eq!(Rejected::find(&status), None);
+    }
+    let status = ask(svc.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let rejected = *Rejected::find(&status).unwrap();
+    assert_eq!(rejected.reason(), Reason::CircuitOpen);
+
+    serve(absent, tower::layer::util::Identity::new(), health());
+    tokio::time::sleep(rejected.retry_after().unwrap()).await;
+    assert_eq!(ask(svc).await.unwrap().status, 1);
+    assert_eq!(handle.state(), State::Closed);
+}
+
+#[tokio::test]
+async fn the_breaker_opens_on_hangs_through_the_timeout_inside() {
+    let absent = Absent::new();
+    let address = absent.address();
+    let _accepts_and_says_nothing = absent.listen();
+    let layer = breaker(2).build().unwrap();
+    let handle = layer.handle();
+    let svc = ServiceBuilder::new()
+        .map_err(Status::from)
+        .layer(layer)
+        .layer(TimeoutLayer::new(ms(100)).unwrap())
+        .layer(LiftLayer::new())
+        .service(connect(address));
+    for _ in 0..2 {
+        assert_eq!(handle.state(), State::Closed);
+        let status = ask(svc.clone()).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(TimedOut::find(&status).is_some());
+    }
+    assert_eq!(handle.state(), State::Open);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_an_error_that_a_retry_repeats() {
+    let absent = Absent::new();
+    let address = absent.address();
+    let listener = absent.listen();
+    tokio::spawn(async move {
+        drop(listener.accept().await); // the first, cut
+        let incoming = stream::unfold(listener, |listener| async {
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            Some((accepted, listener))
+        });
+        let server = Server::builder().serve_with_incoming(health(), incoming);
+        server.await.unwrap();
+    });
+    let calls = RetryLayer::builder().backoff(every(ms(10)));
+    let svc = ServiceBuilder::new()
+        .layer(calls.without_budget().max_attempts(100).build().unwrap())
+        .service(messages(connect(address)));
+    assert_eq!(svc.oneshot(question()).await.unwrap().status, 1);
+}
+
+/// What a client is told by a server that has `layer` around its services.
+macro_rules! told_by_a_server_with {
+    ($layer:expr, $svc:expr) => {{
+        let absent = Absent::new();
+        let channel = connect(absent.address());
+        let layer = ServiceBuilder::new()
+            .map_err(Status::from)
+            .layer($layer)
+            .layer(LiftLayer::new());
+        serve(absent, layer, $svc);
+        let svc = ServiceBuilder::new()
+            .map_err(from_transport)
+            .service(channel);
+        ask(svc).await.unwrap_err()
+    }};
+}
+
+#[tokio::test]
+async fn a_refusal_goes_over_the_wire_as_a_status_with_pushback() {
+    let full = BulkheadLayer::builder(0).name("front-door").build();
+    let status = told_by_a_server_with!(full, health());
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("front-door"), "{status}");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms"), None);
+
+    let open = breaker(1).build().unwrap();
+    open.handle().force_open_for(std::time::Duration::MAX);
+    let status = told_by_a_server_with!(open, health());
+    assert_eq!(status.code(), Code::Unavailable);
+    let pushback = status.metadata().get("grpc-retry-pushback-ms");
+    assert_eq!(pushback.unwrap(), "2147483647");
+}
+
+#[tokio::test]
+async fn an_expiry_goes_over_the_wire_as_an_exceeded_deadline() {
+    let hung = Health::new(tower::service_fn(|_| std::future::pending()));
+    let status = told_by_a_server_with!(TimeoutLayer::new(ms(50)).unwrap(), hung);
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
