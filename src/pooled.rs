@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct State(Arc<()>);
+    struct State(#[allow(dead_code, reason = "counts the states that are alive")] Arc<()>);
     pooled!(State);
 
     fn count(arc: &PooledArc<State>) -> usize {
@@ -208,7 +208,7 @@ mod tests {
             .map(|_| PooledArc::new(State(Arc::new(()))))
             .collect();
         for _ in 0..3 {
-            let clones: Vec<_> = states.iter().cloned().collect();
+            let clones = states.to_vec();
             for (state, clone) in states.iter().zip(&clones) {
                 assert!(Arc::ptr_eq(state.arc(), clone.arc()));
             }

@@ -192,6 +192,7 @@ impl Telemetry {
         self.refused(rejected.reason());
     }
 
+    /// The same, where the refusal itself is made later.
     pub(crate) fn refused(&self, reason: Reason) {
         self.ended(Ending::Rejected);
         self.refusals[reason as usize].increment(1);

@@ -9,7 +9,10 @@ use std::{
 
 use pin_project::pin_project;
 
-use super::{layer::Shared, machine::Pass};
+use super::{
+    layer::Shared,
+    machine::{Pass, Refusal},
+};
 use crate::{
     classify::{Classify, Judgement, Verdict, judge},
     context::Context,
@@ -40,8 +43,12 @@ enum State<F, C> {
         call: Call,
         classifier: C,
     },
-    /// By whom, and for how many more nanoseconds.
-    Rejected(&'static str, u64),
+    /// In parts, of which the error is made where it is returned: moving a whole `Rejected` about costs
+    /// more than making one.
+    Rejected {
+        layer: &'static str,
+        refusal: Refusal,
+    },
     Done,
 }
 
@@ -57,8 +64,8 @@ impl<F, C> CircuitBreakerFuture<F, C> {
     }
 
     #[inline]
-    pub(super) const fn rejected(name: &'static str, nanos: u64) -> Self {
-        let state = State::Rejected(name, nanos);
+    pub(super) const fn rejected(layer: &'static str, refusal: Refusal) -> Self {
+        let state = State::Rejected { layer, refusal };
         Self { state }
     }
 }
@@ -89,11 +96,12 @@ where
                 call.end(judge(classifier, &result));
                 result
             }
-            StateProj::Rejected(name, nanos) => {
-                let mut rejected = Rejected::new(name, Reason::CircuitOpen);
-                if *nanos != u64::MAX {
-                    rejected = rejected.with_retry_after(Duration::from_nanos(*nanos));
-                }
+            StateProj::Rejected { layer, refusal } => {
+                let rejected = Rejected::new(layer, Reason::CircuitOpen);
+                let rejected = match refusal.ends_in() {
+                    Some(delay) => rejected.with_retry_after(delay),
+                    None => rejected,
+                };
                 Err(origin::reject(rejected))
             }
             StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
@@ -155,34 +163,35 @@ impl Call {
     #[inline]
     fn end(&mut self, judgement: Judgement) {
         self.phase = Phase::Ended;
-        let shared = &*self.shared;
-        if judgement == Judgement::Seen(Verdict::Success)
-            && !shared.is_timed
-            && shared.machine.is_unmoved_by_success(self.pass)
-        {
-            // The healthy path: no time to read, and nothing to write.
-            shared.telemetry.ended(Ending::Success);
+        if !self.shared.is_timed && self.is_uneventful(judgement) {
+            // The healthy path: no clock to read, and nothing to write.
+            self.shared.telemetry.ended(Ending::Success);
         } else {
             self.account(judgement);
         }
     }
 
+    /// Whether the result, unless it was slow to come, would change nothing.
+    #[inline]
+    fn is_uneventful(&self, judgement: Judgement) -> bool {
+        judgement == Judgement::Seen(Verdict::Success)
+            && self.shared.machine.is_unmoved_by_success(self.pass)
+    }
+
     #[inline(never)]
     fn account(&self, judgement: Judgement) {
-        let timed = self.shared.is_timed || self.pass.is_probe();
-        let now = timed.then(time::now);
-        if judgement == Judgement::Seen(Verdict::Success)
-            && !(self.shared.is_timed && self.is_slow(now))
-            && self.shared.machine.is_unmoved_by_success(self.pass)
-        {
+        let is_timed = self.shared.is_timed;
+        let now = (is_timed || self.pass.is_probe()).then(time::now);
+        if is_timed && self.is_uneventful(judgement) && !self.is_slow(now) {
             return self.shared.telemetry.ended(Ending::Success);
         }
-        match judgement {
-            Judgement::Seen(Verdict::Success) => self.settle(false, now, Ending::Success),
-            Judgement::Seen(Verdict::Failure(_)) => self.settle(true, now, Ending::Failure),
-            Judgement::Seen(Verdict::Ignored) => self.ignore(Ending::Ignored),
-            Judgement::RejectedBelow => self.ignore(Ending::RejectedBelow),
-        }
+        let (failed, ending) = match judgement {
+            Judgement::Seen(Verdict::Success) => (false, Ending::Success),
+            Judgement::Seen(Verdict::Failure(_)) => (true, Ending::Failure),
+            Judgement::Seen(Verdict::Ignored) => return self.ignore(Ending::Ignored),
+            Judgement::RejectedBelow => return self.ignore(Ending::RejectedBelow),
+        };
+        self.settle(failed, now, ending);
     }
 
     fn settle(&self, failed: bool, now: Option<Instant>, ending: Ending) {

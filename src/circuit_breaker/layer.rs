@@ -331,6 +331,7 @@ impl Shared {
 }
 
 impl Outside for Shared {
+    #[inline]
     fn now(&self) -> u64 {
         self.epoch.nanos_now()
     }

@@ -94,6 +94,21 @@ struct History {
 
 const FOREVER: u64 = u64::MAX;
 
+/// For how many more nanoseconds calls are refused, if that is known.
+///
+/// Not an `Option`, so that it is handed on in a register: an open breaker has much to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal(u64);
+
+impl Refusal {
+    const UNKNOWN: Self = Self(FOREVER);
+
+    #[inline]
+    pub(super) fn ends_in(self) -> Option<Duration> {
+        (self != Self::UNKNOWN).then(|| Duration::from_nanos(self.0))
+    }
+}
+
 /// `nanos` after `now`, and not for ever however long that is.
 const fn after(now: u64, nanos: u64) -> u64 {
     let end = now.saturating_add(nanos);
@@ -122,9 +137,9 @@ impl Machine {
         Word(self.word.load(Acquire))
     }
 
-    /// Lets a call pass, or refuses it and says for how many more nanoseconds, if known.
+    /// Lets a call pass, or refuses it.
     #[inline]
-    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, u64> {
+    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, Refusal> {
         let word = self.load();
         if word.is(State::Closed) {
             return Ok(Pass(word));
@@ -133,7 +148,7 @@ impl Machine {
     }
 
     #[inline(never)]
-    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, u64> {
+    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, Refusal> {
         // Whoever loses a race to change the state asks the new state again.
         loop {
             let word = self.load();
@@ -146,18 +161,21 @@ impl Machine {
                         return Ok(pass);
                     }
                     if !self.write_off(word, now, outside) && self.load() == word {
-                        return Err(FOREVER);
+                        return Err(Refusal::UNKNOWN);
                     }
                 }
                 State::Open | State::ForcedOpen | State::ForcedClosed => {
                     let until = self.until.load(Acquire);
-                    let passes = word.is(State::ForcedClosed);
+                    let answer = |refusal| match word.state() {
+                        State::ForcedClosed => Ok(pass),
+                        _ => Err(refusal),
+                    };
                     if until == FOREVER {
-                        return if passes { Ok(pass) } else { Err(FOREVER) };
+                        return answer(Refusal::UNKNOWN);
                     }
                     let now = outside.now();
                     if now < until {
-                        return if passes { Ok(pass) } else { Err(until - now) };
+                        return answer(Refusal(until - now));
                     }
                     let (to, cause) = match word.state() {
                         State::Open => (State::HalfOpen, Cause::OpenTimeOver),

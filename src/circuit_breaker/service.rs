@@ -1,9 +1,6 @@
 //! The service: asks the machine, then calls.
 
-use std::{
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::task::{Context, Poll};
 
 use tower::Service;
 
@@ -66,10 +63,9 @@ where
                 CircuitBreakerFuture::admitted(future, call, self.classifier.clone())
             }
             // The inner service keeps the readiness it reported; the next call admitted uses it.
-            Err(nanos) => {
-                let name = shared.telemetry.name();
+            Err(refusal) => {
                 shared.telemetry.refused(Reason::CircuitOpen);
-                CircuitBreakerFuture::rejected(name, nanos)
+                CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
             }
         }
     }

@@ -57,6 +57,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let mut call = Call::begin(self.shared.clone(), self.requests.max_attempts(&req));
         let copy = call.copy(&self.requests, &req);

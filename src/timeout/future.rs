@@ -108,6 +108,7 @@ where
 {
     type Output = Result<T, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let result = match state.as_mut().project() {
@@ -164,6 +165,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         self.project().inner.poll(cx)
     }
@@ -178,16 +180,22 @@ pub(super) struct Call {
 
 impl Call {
     /// Begins a call, unless its deadline has passed.
+    #[inline]
     pub(super) fn begin(shared: &PooledArc<Shared>) -> Result<Self, Rejected> {
         if Context::current().is_expired() {
-            let rejected = Rejected::new(shared.telemetry.name(), Reason::DeadlineExceeded);
-            shared.telemetry.rejected(&rejected);
-            return Err(rejected);
+            return Err(Self::refuse(shared));
         }
         Ok(Self {
             shared: shared.clone(),
             course: Course::begun(),
         })
+    }
+
+    #[inline(never)]
+    fn refuse(shared: &Shared) -> Rejected {
+        let rejected = Rejected::new(shared.telemetry.name(), Reason::DeadlineExceeded);
+        shared.telemetry.rejected(&rejected);
+        rejected
     }
 
     fn time_out(&mut self, limit: Limit, began: Instant) -> TimedOut {
@@ -199,6 +207,7 @@ impl Call {
 }
 
 impl Drop for Call {
+    #[inline]
     fn drop(&mut self) {
         self.shared.telemetry.ended(self.course.ending());
     }

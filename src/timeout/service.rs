@@ -50,6 +50,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         match Call::begin(&self.shared) {
             Ok(call) => {
@@ -97,6 +98,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let inner = match Call::begin(&self.shared) {
             Ok(call) => {

@@ -1,0 +1,305 @@
+//! Who competes: the layers of this crate and those of tower, above the same services.
+
+use std::{
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use steadfast::{
+    Rejected,
+    backoff::Backoff,
+    bulkhead::{BulkheadLayer, Queue},
+    circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, Thresholds},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder,
+    limit::ConcurrencyLimitLayer,
+    retry::{
+        Policy,
+        backoff::{Backoff as _, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff},
+        budget::{Budget, TpsBudget},
+    },
+    util::rng::HasherRng,
+};
+
+/// Answers at once. Not to be inlined, as no real service would be: else the compiler proves of a
+/// layer above it that the answer is there and that it is good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prompt;
+
+impl Service<u32> for Prompt {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = PromptFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(never)]
+    fn call(&mut self, req: u32) -> PromptFuture {
+        PromptFuture(req)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct PromptFuture(u32);
+
+impl Future for PromptFuture {
+    type Output = Result<u32, BoxError>;
+
+    #[inline(never)]
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(self.0))
+    }
+}
+
+/// Is pending once, and wakes its caller at once. Not to be inlined either.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Yielding;
+
+impl Service<u32> for Yielding {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = YieldingFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(never)]
+    fn call(&mut self, req: u32) -> YieldingFuture {
+        let has_yielded = false;
+        YieldingFuture { req, has_yielded }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct YieldingFuture {
+    req: u32,
+    has_yielded: bool,
+}
+
+impl Future for YieldingFuture {
+    type Output = Result<u32, BoxError>;
+
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.has_yielded {
+            return Poll::Ready(Ok(self.req));
+        }
+        self.has_yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// An error that does not allocate.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Inner,
+    #[allow(dead_code, reason = "what a caller would look at")]
+    Rejected(Rejected),
+}
+
+impl From<Rejected> for Failed {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
+    }
+}
+
+/// Fails one request in so many, by their number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailingOneIn(u32);
+
+impl Service<u32> for FailingOneIn {
+    type Response = u32;
+    type Error = Failed;
+    type Future = Ready<Result<u32, Failed>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(never)]
+    fn call(&mut self, req: u32) -> Self::Future {
+        let fails = req.is_multiple_of(self.0);
+        ready(if fails { Err(Failed::Inner) } else { Ok(req) })
+    }
+}
+
+/// Makes one call. Polls by hand, so that no executor is measured.
+#[inline(never)]
+fn call<S: Service<u32>>(service: &mut S, req: u32) -> Result<S::Response, S::Error> {
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(cx).is_ready());
+    let mut future = pin!(service.call(black_box(req)));
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(cx) {
+            return black_box(result);
+        }
+    }
+}
+
+/// Makes so many calls, one after the other.
+pub(crate) type Calls = Box<dyn FnMut(u32)>;
+
+pub(crate) fn calls<S: Service<u32> + 'static>(mut service: S) -> Calls {
+    Box::new(move |calls| (0..calls).for_each(|req| drop(call(&mut service, req))))
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+const MAX_IN_FLIGHT: usize = 50;
+
+fn build(builder: CircuitBreakerBuilder) -> CircuitBreakerLayer {
+    builder.build().expect("the settings are in range")
+}
+
+pub(crate) fn breaker_run() -> CircuitBreakerLayer {
+    build(CircuitBreakerLayer::builder().consecutive_failures(5))
+}
+
+pub(crate) fn breaker_count() -> CircuitBreakerLayer {
+    let half = Thresholds::failure_rate(0.5);
+    build(CircuitBreakerLayer::builder().count_window(100, half))
+}
+
+pub(crate) fn breaker_time() -> CircuitBreakerLayer {
+    let half = Thresholds::failure_rate(0.5);
+    build(CircuitBreakerLayer::builder().time_window(Duration::from_secs(60), half))
+}
+
+fn breaker_slow() -> CircuitBreakerLayer {
+    let half = Thresholds::slow_call_rate(0.5);
+    build(CircuitBreakerLayer::builder().count_window(100, half))
+}
+
+/// A breaker with a window of time above a service of which one call in a hundred fails.
+pub(crate) fn breaker_time_with_failures() -> (CircuitBreakerLayer, CircuitBreaker<FailingOneIn>) {
+    let layer = breaker_time();
+    let service = layer.layer(FailingOneIn(100));
+    (layer, service)
+}
+
+/// An open breaker above a service whose error does not allocate.
+pub(crate) fn rejection() -> Calls {
+    let hour = Backoff::constant(Duration::from_secs(3600));
+    let breaker = CircuitBreakerLayer::builder()
+        .consecutive_failures(1)
+        .open_time(hour);
+    let mut calls = calls(build(breaker).layer(FailingOneIn(1)));
+    calls(1); // trips it
+    calls
+}
+
+/// What a user of tower's retry writes.
+#[derive(Clone)]
+struct TowerPolicy {
+    left: u8,
+    budget: Arc<TpsBudget>,
+    backoff: ExponentialBackoff<HasherRng>,
+}
+
+impl TowerPolicy {
+    fn new() -> Self {
+        let (min, max) = (Duration::from_millis(25), Duration::from_secs(1));
+        let maker = ExponentialBackoffMaker::new(min, max, 0.5, HasherRng::default());
+        Self {
+            left: 2,
+            budget: Arc::new(TpsBudget::default()),
+            backoff: maker.expect("the settings are in range").make_backoff(),
+        }
+    }
+}
+
+impl Policy<u32, u32, BoxError> for TowerPolicy {
+    type Future = tokio::time::Sleep;
+
+    fn retry(
+        &mut self,
+        _: &mut u32,
+        result: &mut Result<u32, BoxError>,
+    ) -> Option<tokio::time::Sleep> {
+        match result {
+            Ok(_) => {
+                self.budget.deposit();
+                None
+            }
+            Err(_) if self.left > 0 && self.budget.withdraw() => {
+                self.left -= 1;
+                Some(self.backoff.next_backoff())
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn clone_request(&mut self, req: &u32) -> Option<u32> {
+        Some(*req)
+    }
+}
+
+/// All that may stand above `service`, by name; first the service itself.
+pub(crate) fn above<S>(service: &S) -> Vec<(&'static str, Calls)>
+where
+    S: Service<u32, Response = u32, Error = BoxError> + Clone + 'static,
+{
+    fn layered<S, L>(layer: L, service: &S) -> Calls
+    where
+        S: Clone,
+        L: Layer<S>,
+        L::Service: Service<u32> + 'static,
+    {
+        calls(layer.layer(service.clone()))
+    }
+
+    let bulkhead = || BulkheadLayer::new(MAX_IN_FLIGHT);
+    let queued = BulkheadLayer::builder(MAX_IN_FLIGHT)
+        .queue(Queue::fifo(MAX_IN_FLIGHT, LIMIT))
+        .build();
+    let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");
+    let retry = || {
+        let layer = RetryLayer::builder().max_attempts(3).build();
+        layer.expect("the settings are in range")
+    };
+    let stack = ServiceBuilder::new()
+        .layer(bulkhead())
+        .layer(retry())
+        .layer(breaker_run())
+        .layer(timeout());
+
+    let concurrency_limit = ConcurrencyLimitLayer::new(MAX_IN_FLIGHT);
+    let tower_timeout = tower::timeout::TimeoutLayer::new(LIMIT);
+    let tower_retry = tower::retry::RetryLayer::new(TowerPolicy::new());
+    let tower_stack = ServiceBuilder::new()
+        .timeout(LIMIT)
+        .retry(TowerPolicy::new())
+        .load_shed()
+        .concurrency_limit(MAX_IN_FLIGHT);
+
+    vec![
+        ("bare", calls(service.clone())),
+        ("breaker-run", layered(breaker_run(), service)),
+        ("breaker-count", layered(breaker_count(), service)),
+        ("breaker-time", layered(breaker_time(), service)),
+        ("breaker-slow", layered(breaker_slow(), service)),
+        ("bulkhead", layered(bulkhead(), service)),
+        ("bulkhead-queued", layered(queued, service)),
+        ("tower-limit", layered(concurrency_limit, service)),
+        ("timeout", layered(timeout(), service)),
+        (
+            "timeout-ready",
+            layered(timeout().covering_readiness(), service),
+        ),
+        ("tower-timeout", layered(tower_timeout, service)),
+        ("retry", layered(retry(), service)),
+        ("tower-retry", layered(tower_retry, service)),
+        ("stack", layered(stack, service)),
+        ("tower-stack", layered(tower_stack, service)),
+    ]
+}
