@@ -38,59 +38,50 @@ enum State<F> {
     Called {
         #[pin]
         future: F,
-        limit: Duration,
-        call: Call,
+        wait: Wait,
+        /// There from when the inner future is first found pending, unless nothing within the clock's
+        /// reach would end the wait.
         #[pin]
-        timer: Timer,
+        timer: Option<Sleep>,
+        call: Call,
     },
     Rejected(Rejected),
     Done,
 }
 
-#[pin_project(project = TimerProj)]
-#[derive(Debug)]
-enum Timer {
-    /// The inner future has not been found pending yet.
-    Unset,
-    /// Neither the limit nor a deadline is within the clock's reach.
-    Never,
-    Set {
-        #[pin]
-        sleep: Sleep,
-        began: Instant,
-        limit: Limit,
-    },
+/// What ends the wait for the inner future.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// It has not been found pending yet. It may be for so long.
+    Unbegun(Duration),
+    /// It has since this moment, and may be until the timer fires, for this limit.
+    Begun(Instant, Limit),
 }
 
-impl Timer {
-    /// To be set when the wait begins: for the limit or the deadline, whichever comes first.
-    fn set(limit: Duration) -> Self {
-        let began = time::now();
-        let own = began.checked_add(limit);
+impl Wait {
+    /// When the wait is over that begins now: at the limit or the deadline, whichever comes first.
+    #[inline]
+    fn begin(limit: Duration) -> (Self, Option<Instant>) {
+        let now = time::now();
+        let own = now.checked_add(limit);
         let deadline = Context::current().deadline();
         let (end, limit) = match (own, deadline) {
-            (Some(own), Some(deadline)) if deadline < own => (deadline, Limit::Deadline),
-            (Some(own), _) => (own, Limit::Timeout),
-            (None, Some(deadline)) => (deadline, Limit::Deadline),
-            (None, None) => return Self::Never,
+            (Some(own), Some(deadline)) if deadline < own => (Some(deadline), Limit::Deadline),
+            (None, Some(deadline)) => (Some(deadline), Limit::Deadline),
+            (own, _) => (own, Limit::Timeout),
         };
-        Self::Set {
-            sleep: time::sleep_until(end),
-            began,
-            limit,
-        }
+        (Self::Begun(now, limit), end)
     }
 }
 
 impl<F> TimeoutFuture<F> {
     pub(super) fn called(future: F, limit: Duration, mut call: Call) -> Self {
         call.course.called();
-        let timer = Timer::Unset;
         let state = State::Called {
             future,
-            limit,
+            wait: Wait::Unbegun(limit),
+            timer: None,
             call,
-            timer,
         };
         Self { state }
     }
@@ -111,38 +102,42 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        let result = match state.as_mut().project() {
+        match state.as_mut().project() {
             StateProj::Called {
                 future,
-                limit,
-                call,
+                wait,
                 mut timer,
-            } => match call.course.watch(|| future.poll(cx)) {
-                Poll::Ready(result) => result,
-                Poll::Pending => {
-                    if let TimerProj::Unset = timer.as_mut().project() {
-                        timer.set(Timer::set(*limit));
-                    }
-                    let TimerProj::Set {
-                        sleep,
-                        began,
-                        limit,
-                    } = timer.project()
-                    else {
-                        return Poll::Pending;
-                    };
-                    ready!(sleep.poll(cx));
-                    let timed_out = call.time_out(*limit, *began);
-                    // The inner future first, told why; only then is there an answer.
-                    origin::cut(|| state.set(State::Done));
-                    return Poll::Ready(Err(origin::time_out(timed_out)));
+                call,
+            } => {
+                let polled = call.course.watch(|| future.poll(cx));
+                if polled.is_ready() {
+                    // The result stays where it is; taking it out first would cost a copy.
+                    state.set(State::Done);
+                    return polled;
                 }
-            },
-            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
+                if let Wait::Unbegun(limit) = *wait {
+                    let (begun, end) = Wait::begin(limit);
+                    *wait = begun;
+                    if let Some(end) = end {
+                        timer.set(Some(time::sleep_until(end)));
+                    }
+                }
+                let (Some(timer), Wait::Begun(began, limit)) = (timer.as_pin_mut(), *wait) else {
+                    return Poll::Pending;
+                };
+                ready!(timer.poll(cx));
+                let timed_out = call.time_out(limit, began);
+                // The inner future first, told why; only then is there an answer.
+                origin::cut(|| state.set(State::Done));
+                Poll::Ready(Err(origin::time_out(timed_out)))
+            }
+            StateProj::Rejected(rejected) => {
+                let error = origin::reject(*rejected);
+                state.set(State::Done);
+                Poll::Ready(Err(error))
+            }
             StateProj::Done => panic!("`TimeoutFuture` polled after completion"),
-        };
-        state.set(State::Done);
-        Poll::Ready(result)
+        }
     }
 }
 
