@@ -32,3 +32,41 @@ impl Rng {
         SmallRng::seed_from_u64(seed).next_u64()
     }
 }
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    fn draws(seed: Option<u64>, count: usize) -> Vec<u64> {
+        let rng = Rng::new(seed);
+        (0..count).map(|_| rng.draw()).collect()
+    }
+
+    #[test]
+    fn a_seed_repeats_its_numbers() {
+        assert_eq!(draws(Some(1), 100), draws(Some(1), 100));
+    }
+
+    #[test]
+    fn neighbouring_seeds_share_no_number_and_without_a_seed_none_is_repeated() {
+        let mut all: Vec<_> = (0..100).flat_map(|seed| draws(Some(seed), 100)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 100 * 100);
+        assert_ne!(draws(None, 2), draws(None, 2));
+    }
+
+    #[test]
+    fn the_numbers_are_uniform_in_every_bit_and_every_sixteenth() {
+        let draws = draws(Some(3), 16_000);
+        // Five standard deviations each.
+        for bit in 0..u64::BITS {
+            let ones = draws.iter().filter(|draw| *draw >> bit & 1 == 1).count();
+            assert!(ones.abs_diff(8_000) < 317, "bit {bit}: {ones}");
+        }
+        for part in 0..16 {
+            let hits = draws.iter().filter(|draw| *draw >> 60 == part).count();
+            assert!(hits.abs_diff(1_000) < 154, "part {part}: {hits}");
+        }
+    }
+}

@@ -98,10 +98,10 @@ const FOREVER: u64 = u64::MAX;
 ///
 /// Not an `Option`, so that it is handed on in a register: an open breaker has much to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(u64);
+pub(super) struct Refusal(pub(super) u64);
 
 impl Refusal {
-    const UNKNOWN: Self = Self(FOREVER);
+    pub(super) const UNKNOWN: Self = Self(FOREVER);
 
     #[inline]
     pub(super) fn ends_in(self) -> Option<Duration> {
@@ -222,6 +222,11 @@ impl Machine {
             }
             State::HalfOpen => {
                 let settled = |probes: Probes| {
+                    // Who decided is about to change the state; a success would end the row of
+                    // failures by which they did.
+                    if self.rules.probes.decide(probes).is_some() {
+                        return None;
+                    }
                     let in_flight = probes.in_flight.checked_sub(1)?;
                     Some(tally(probes, in_flight, 1, outcome))
                 };
@@ -290,11 +295,13 @@ impl Machine {
     }
 
     fn admit_probe(&self, word: Word, now: u64) -> bool {
-        let admitted = self.update_probes(word, |probes| self.rules.probes.admit(probes));
-        if admitted.is_some() {
-            let late = after(now, self.rules.probe_nanos);
+        let late = after(now, self.rules.probe_nanos);
+        let admitted = self.update_probes(word, |probes| {
+            let admitted = self.rules.probes.admit(probes)?;
+            // Before the probe is seen in flight, or it would be late by the bound of an earlier one.
             self.probes_until.fetch_max(late, AcqRel);
-        }
+            Some(admitted)
+        });
         admitted.is_some()
     }
 

@@ -68,8 +68,14 @@
 mod future;
 mod handle;
 mod layer;
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
 mod machine;
+#[cfg(all(test, not(steadfast_loom)))]
+mod machine_tests;
 mod rules;
+#[cfg(all(test, not(steadfast_loom)))]
+mod rules_tests;
 mod service;
 mod word;
 

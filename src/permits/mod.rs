@@ -1,6 +1,10 @@
 //! Counted slots, given back on drop, and a bounded queue for those who wait for one.
 
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
 mod queue;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
 mod word;
 
 pub(crate) use queue::{Discipline, Place};
@@ -84,17 +88,20 @@ impl Permits {
 
     /// Whether the slot waited for at `place` has come. Once it has, `place` is no longer one.
     pub(crate) fn poll_place(&self, place: &Place, waker: &Waker) -> Poll<()> {
-        lock(&self.queue).poll(place, waker)
+        let (polled, _replaced) = lock(&self.queue).poll(place, waker);
+        polled
     }
 
     /// Leaves the queue. A slot that has come in the meantime is given back.
     pub(crate) fn leave(&self, place: Place) {
         let mut queue = lock(&self.queue);
-        if queue.remove(place) {
+        let waker = queue.remove(place);
+        if waker.is_some() {
             self.update(Word::leave)
                 .expect("who was in the queue is counted as waiting");
-        } else {
-            drop(queue);
+        }
+        drop(queue);
+        if waker.is_none() {
             self.give_back();
         }
     }

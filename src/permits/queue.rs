@@ -1,6 +1,9 @@
 //! Who waits, in order. Plain data, to be kept under a lock.
 
-use std::task::{Poll, Waker};
+use std::{
+    mem,
+    task::{Poll, Waker},
+};
 
 /// Who is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,28 +81,27 @@ impl Queue {
             .expect("who is in the list waits for a slot")
     }
 
-    pub(super) fn poll(&mut self, place: &Place, waker: &Waker) -> Poll<()> {
+    /// Whether the slot has come, and the waker that `waker` replaced. A waker may hold a task, and
+    /// the task another place: it must be dropped outside of the lock.
+    pub(super) fn poll(&mut self, place: &Place, waker: &Waker) -> (Poll<()>, Option<Waker>) {
         match &mut self.nodes[place.0].waker {
-            Some(current) => {
-                current.clone_from(waker);
-                Poll::Pending
-            }
+            Some(current) if current.will_wake(waker) => (Poll::Pending, None),
+            Some(current) => (Poll::Pending, Some(mem::replace(current, waker.clone()))),
             None => {
                 self.free.push(place.0);
-                Poll::Ready(())
+                (Poll::Ready(()), None)
             }
         }
     }
 
-    /// Leaves the queue; `false` where the slot had come already.
+    /// Leaves the queue. Returns the waker, to be dropped outside of the lock as well, or `None` where
+    /// the slot had come already.
     #[allow(clippy::needless_pass_by_value, reason = "the place is given up")]
-    pub(super) fn remove(&mut self, place: Place) -> bool {
-        let waited = self.nodes[place.0].waker.is_some();
-        if waited {
-            self.unlink(place.0);
-        }
+    pub(super) fn remove(&mut self, place: Place) -> Option<Waker> {
+        let waits = self.nodes[place.0].waker.is_some();
+        let waker = if waits { self.unlink(place.0) } else { None };
         self.free.push(place.0);
-        waited
+        waker
     }
 
     fn unlink(&mut self, index: usize) -> Option<Waker> {

@@ -117,9 +117,10 @@ impl CountWindow {
         }
         let next = self.next.fetch_add(1, Relaxed);
         let slot = &self.slots[(next % self.slots.len() as u64) as usize];
-        let mut old = slot.load(Relaxed);
+        let mut old = slot.load(Acquire);
         loop {
-            // Checked anew for every try, so that a straggler never overwrites a later era's slot.
+            // Checked anew after every look at the slot, so that a straggler never overwrites a later
+            // era's.
             if Word::unpack(self.counts.load(Acquire)).era != era {
                 return None;
             }

@@ -5,7 +5,11 @@
 //! one thread reads may lack an outcome that another is just recording.
 
 mod count;
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
 mod ratio;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
 mod time;
 
 pub(crate) use count::CountWindow;

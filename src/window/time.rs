@@ -1,7 +1,10 @@
 //! The outcomes of the last *t* seconds.
 
 use super::{Counts, Outcome};
-use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// How many slices a window has. An outcome is forgotten when it is between nine and ten slices old.
 const SLICES: u64 = 10;
@@ -37,6 +40,7 @@ struct Turn(u64);
 impl Turn {
     const BITS: u32 = 36;
     const MASK: u64 = (1 << Self::BITS) - 1;
+    const LAG: u64 = 1 << 20;
 
     const fn new(turn: u64) -> Self {
         Self(turn & Self::MASK)
@@ -47,9 +51,12 @@ impl Turn {
         self.0.wrapping_sub(other.0) & Self::MASK
     }
 
+    /// Whether a straggler of turn `other` has been left behind by `self`. No thread lags by as much as
+    /// `LAG`; what reads as further ahead is old. (By half a circle it would be taken for new for a
+    /// year.)
     const fn is_after(self, other: Self) -> bool {
         let ahead = self.ahead_of(other);
-        ahead != 0 && ahead <= Self::MASK / 2
+        ahead != 0 && ahead < Self::LAG
     }
 
     const fn sees(self, earlier: Self) -> bool {
@@ -78,12 +85,12 @@ impl Count {
                     return;
                 }
                 old + 1
-            } else if of.is_after(turn) {
+            } else if count != 0 && of.is_after(turn) {
                 return; // we are a straggler, and the slice has moved on
             } else {
                 turn.0 << Self::SHIFT | 1
             };
-            match self.0.compare_exchange_weak(old, new, Relaxed, Relaxed) {
+            match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
                 Ok(_) => return,
                 Err(newer) => old = newer,
             }
@@ -92,7 +99,7 @@ impl Count {
 
     /// The count, if it is of one of the turns in sight at `now`.
     fn seen_at(&self, now: Turn) -> u64 {
-        let (of, count) = Self::split(self.0.load(Relaxed));
+        let (of, count) = Self::split(self.0.load(Acquire));
         if now.sees(of) { count } else { 0 }
     }
 }
@@ -109,15 +116,17 @@ impl TimeWindow {
         }
     }
 
-    fn turn(&self, era: u32, now: u64) -> Turn {
-        Turn::new((now / self.slice_nanos).wrapping_add(u64::from(era) * SLICES))
+    /// The number of the turn, not yet on its circle, whose length is no multiple of the slices.
+    fn turn(&self, era: u32, now: u64) -> u64 {
+        (now / self.slice_nanos).wrapping_add(u64::from(era) * SLICES)
     }
 
     /// Records an outcome, at `now`, of a call of `era`. Returns the counts after it, or `None` where
     /// nothing in sight was bad.
     pub(crate) fn record(&self, era: u32, outcome: Outcome, now: u64) -> Option<Counts> {
         let turn = self.turn(era, now);
-        let slice = &self.slices[(turn.0 % SLICES) as usize];
+        let slice = &self.slices[(turn % SLICES) as usize];
+        let turn = Turn::new(turn);
         slice.calls.add_one(turn);
         if outcome.failed {
             slice.failed.add_one(turn);
@@ -133,15 +142,16 @@ impl TimeWindow {
 
     /// What the window of `era` holds at `now`.
     pub(crate) fn counts(&self, era: u32, now: u64) -> Counts {
-        self.sum(self.turn(era, now))
+        self.sum(Turn::new(self.turn(era, now)))
     }
 
     fn sum(&self, now: Turn) -> Counts {
         let mut counts = Counts::default();
         for slice in &self.slices {
-            counts.calls += slice.calls.seen_at(now);
+            // The calls last, for they are written first: no failure is seen without its call.
             counts.failed += slice.failed.seen_at(now);
             counts.slow += slice.slow.seen_at(now);
+            counts.calls += slice.calls.seen_at(now);
         }
         counts
     }

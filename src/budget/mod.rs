@@ -24,6 +24,11 @@
 //! # }
 //! ```
 
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
+
 use std::fmt;
 
 use crate::{

@@ -1,0 +1,376 @@
+//! The state machine against a model of it, driven by scripts; and its boundaries, one by one.
+
+mod model;
+mod sentences;
+
+use std::{
+    cell::{Cell, RefCell},
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::{
+    Snapshot, State, Thresholds,
+    machine::{Change, Machine, Outside, Pass, Refusal, Rules},
+    rules::{ProbeRule, Rates},
+};
+use crate::{
+    backoff::{Backoff, Jitter},
+    window::{CountWindow, Outcome, TimeWindow},
+};
+use model::{Bounds, Model, Settings, Ticket};
+
+const MS: u64 = 1_000_000;
+const YEAR: u64 = 365 * 24 * 3_600_000 * MS;
+
+const GOOD: Outcome = Outcome {
+    failed: false,
+    slow: false,
+};
+const FAILED: Outcome = Outcome {
+    failed: true,
+    slow: false,
+};
+const SLOW: Outcome = Outcome {
+    failed: false,
+    slow: true,
+};
+
+/// A world whose clock and chance do as they are told.
+#[derive(Default)]
+struct World {
+    now: Cell<u64>,
+    random: Cell<u64>,
+    changes: RefCell<Vec<Change>>,
+}
+
+impl Outside for World {
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    fn random(&self) -> u64 {
+        self.random.get()
+    }
+
+    fn changed(&self, change: Change) {
+        self.changes.borrow_mut().push(change);
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    let mut windows = Vec::new();
+    let mut rates = |bounds: Bounds, size| {
+        let share = |percent: u64| percent as f64 / 100.0;
+        let thresholds = match (bounds.failed, bounds.slow) {
+            (Some(failed), None) => Thresholds::failure_rate(share(failed)),
+            (None, Some(slow)) => Thresholds::slow_call_rate(share(slow)),
+            (Some(failed), Some(slow)) => {
+                Thresholds::failure_rate(share(failed)).or_slow_call_rate(share(slow))
+            }
+            (None, None) => unreachable!("a window has a threshold"),
+        };
+        let rates = Rates::check(thresholds.minimum_calls(bounds.minimum), size).unwrap();
+        windows.push(rates);
+        rates
+    };
+    let count = settings.count.map(|(size, bounds)| {
+        let window = CountWindow::new(NonZeroU16::new(size).unwrap());
+        (window, rates(bounds, Some(size.into())))
+    });
+    let time = settings
+        .time
+        .map(|(slice, bounds)| (TimeWindow::new(10 * slice), rates(bounds, None)));
+    let run = settings.run.and_then(NonZeroU32::new);
+    let ns = Duration::from_nanos;
+    let jitter = if settings.jitter {
+        Jitter::Full
+    } else {
+        Jitter::None
+    };
+    Rules {
+        run,
+        count,
+        time,
+        probes: ProbeRule::new(settings.probes, run, &windows),
+        probe_nanos: settings.probe_nanos,
+        open_time: Backoff::exponential(ns(settings.open_base), ns(settings.open_cap))
+            .unwrap()
+            .with_jitter(jitter),
+        lasting_nanos: settings.lasting_nanos,
+    }
+}
+
+/// A machine and its model, which must never be seen to differ.
+struct Pair {
+    machine: Machine,
+    world: World,
+    model: Model,
+    settings: Settings,
+    calls: Vec<(Pass, Ticket)>,
+}
+
+impl Pair {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            machine: Machine::new(rules(settings)),
+            world: World::default(),
+            model: Model::new(settings.clone()),
+            settings: settings.clone(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Asks to be admitted; returns whether it was.
+    fn call(&mut self) -> bool {
+        let admitted = self.machine.admit(&self.world);
+        let expected = self.model.admit();
+        match (admitted, expected) {
+            (Ok(pass), Ok(ticket)) => {
+                self.calls.push((pass, ticket));
+                assert_eq!(pass.is_probe(), self.model.state() == State::HalfOpen);
+                true
+            }
+            (Err(left), Err(expected)) => {
+                let expected = expected.map_or(Refusal::UNKNOWN, Refusal);
+                assert_eq!(left, expected, "another time is left");
+                false
+            }
+            (admitted, expected) => panic!("{admitted:?}, but expected {expected:?}"),
+        }
+    }
+
+    fn settle(&mut self, nth: usize, outcome: Outcome) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let (pass, ticket) = self.calls.remove(nth % self.calls.len());
+        // What the services do: a good result that would move nothing is not handed in.
+        if !(outcome.is_good() && self.machine.is_unmoved_by_success(pass)) {
+            let now = || self.world.now.get();
+            self.machine.settle(pass, outcome, now, &self.world);
+        }
+        self.model.settle(ticket, outcome);
+    }
+
+    fn forgo(&mut self, nth: usize) {
+        if !self.calls.is_empty() {
+            let (pass, ticket) = self.calls.remove(nth % self.calls.len());
+            self.machine.forgo(pass);
+            self.model.forgo(ticket);
+        }
+    }
+
+    fn advance(&mut self, nanos: u64) {
+        self.model.now += nanos;
+        self.world.now.set(self.model.now);
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Call => {
+                self.call();
+            }
+            Step::Settle(nth, outcome) => self.settle(nth, outcome),
+            Step::Forgo(nth) => self.forgo(nth),
+            Step::Calls(times, outcome) => {
+                for _ in 0..times {
+                    if self.call() {
+                        self.settle(self.calls.len() - 1, outcome);
+                    }
+                    self.check();
+                }
+            }
+            Step::Advance(nanos) => self.advance(nanos),
+            Step::AdvanceToTheEnd { less } => {
+                let left = self
+                    .model
+                    .until()
+                    .map(|until| until.saturating_sub(self.model.now));
+                // Not where it was forced for as good as ever.
+                if let Some(left) = left.filter(|left| *left < YEAR) {
+                    self.advance(left.saturating_sub(less));
+                }
+            }
+            Step::AdvanceToLate { less } => self.advance(self.settings.probe_nanos - less),
+            Step::Random(random) => {
+                self.model.random = random;
+                self.world.random.set(random);
+            }
+            Step::Force(to, nanos) => {
+                self.machine.force(to, nanos, &self.world);
+                self.model.force(to, nanos);
+            }
+            Step::Reset => {
+                self.machine.reset(&self.world);
+                self.model.reset();
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let (model, world) = (&self.model, &self.world);
+        assert_eq!(*world.changes.borrow(), model.changes);
+        assert_eq!(self.machine.state(), model.state());
+        let closed = model.state() == State::Closed;
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(model.now));
+        let has_run = self.settings.run.is_some();
+        let expected = Snapshot {
+            state: model.state(),
+            cause: model.changes.last().map(|change| change.cause),
+            ends_in: model.until().map(left),
+            consecutive_failures: if has_run {
+                model.failures_in_a_row()
+            } else {
+                0
+            },
+            count_window: model.count_window().filter(|_| closed),
+            time_window: model.time_window().filter(|_| closed),
+        };
+        assert_eq!(self.machine.snapshot(world), expected);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Call,
+    Settle(usize, Outcome),
+    Forgo(usize),
+    /// Calls, each settled at once.
+    Calls(usize, Outcome),
+    Advance(u64),
+    /// To the end of the open or forced time, or a nanosecond less.
+    AdvanceToTheEnd {
+        less: u64,
+    },
+    /// Until a probe admitted now is late, or a nanosecond less.
+    AdvanceToLate {
+        less: u64,
+    },
+    Random(u64),
+    Force(State, Option<u64>),
+    Reset,
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        4 => Just(GOOD),
+        3 => Just(FAILED),
+        1 => Just(SLOW),
+        1 => Just(Outcome { failed: true, slow: true }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let nanos = prop_oneof![0..20 * MS, 0..1_000 * MS, Just(MS), Just(YEAR)];
+    let forced = prop_oneof![Just(State::ForcedOpen), Just(State::ForcedClosed)];
+    let forced_for = prop_oneof![
+        2 => Just(None),
+        4 => (0..100 * MS).prop_map(Some),
+        1 => Just(Some(0)),
+        1 => Just(Some(u64::MAX)),
+    ];
+    prop_oneof![
+        20 => Just(Step::Call),
+        20 => (0..50_usize, outcome()).prop_map(|(nth, outcome)| Step::Settle(nth, outcome)),
+        5 => (0..50_usize).prop_map(Step::Forgo),
+        15 => (1..12_usize, outcome()).prop_map(|(times, outcome)| Step::Calls(times, outcome)),
+        10 => nanos.prop_map(Step::Advance),
+        12 => (0..=1_u64).prop_map(|less| Step::AdvanceToTheEnd { less }),
+        4 => (0..=1_u64).prop_map(|less| Step::AdvanceToLate { less }),
+        2 => any::<u64>().prop_map(Step::Random),
+        1 => (forced, forced_for).prop_map(|(to, nanos)| Step::Force(to, nanos)),
+        1 => Just(Step::Reset),
+    ]
+}
+
+fn bounds(most: u32) -> impl Strategy<Value = Bounds> {
+    let percent = || prop_oneof![1..=100_u64, Just(50), Just(100)];
+    let shares = prop_oneof![
+        2 => percent().prop_map(|failed| (Some(failed), None)),
+        1 => percent().prop_map(|slow| (None, Some(slow))),
+        1 => (percent(), percent()).prop_map(|(failed, slow)| (Some(failed), Some(slow))),
+    ];
+    (shares, 1..=most).prop_map(|((failed, slow), minimum)| Bounds {
+        failed,
+        slow,
+        minimum,
+    })
+}
+
+/// Each rule alone, and all of them together.
+fn rule_settings()
+-> impl Strategy<Value = (Option<u32>, Option<(u16, Bounds)>, Option<(u64, Bounds)>)> {
+    let run = || (1..8_u32).prop_map(Some);
+    let count = || {
+        (1..20_u16)
+            .prop_flat_map(|size| (Just(size), bounds(size.into())))
+            .prop_map(Some)
+    };
+    let time = || (MS..30 * MS, bounds(20)).prop_map(Some);
+    prop_oneof![
+        (run(), Just(None), Just(None)),
+        (Just(None), count(), Just(None)),
+        (Just(None), Just(None), time()),
+        (run(), count(), time()),
+    ]
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let open_time = (1..50 * MS, 1..400 * MS).prop_map(|(a, b)| (a.min(b), a.max(b)));
+    let lasting = prop_oneof![Just(0), 0..500 * MS, Just(u64::MAX)];
+    (
+        rule_settings(),
+        1..6_u8,
+        1..50 * MS,
+        open_time,
+        any::<bool>(),
+        lasting,
+    )
+        .prop_map(
+            |(
+                (run, count, time),
+                probes,
+                probe_nanos,
+                (open_base, open_cap),
+                jitter,
+                lasting_nanos,
+            )| {
+                Settings {
+                    run,
+                    count,
+                    time,
+                    probes,
+                    probe_nanos,
+                    open_base,
+                    open_cap,
+                    jitter,
+                    lasting_nanos,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(1_500)
+    })]
+
+    #[test]
+    fn it_does_what_its_model_does(
+        settings in settings(),
+        steps in proptest::collection::vec(step(), 0..150),
+    ) {
+        let mut pair = Pair::new(&settings);
+        pair.check();
+        for step in &steps {
+            pair.run(step);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A circuit breaker as one would explain it: it keeps every outcome, and counts anew each time.
+
+use crate::{
+    circuit_breaker::{Cause, Counts, State, machine::Change},
+    window::Outcome,
+};
+
+/// The settings, as a person would give them. Shares are in percent, times in nanoseconds.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) run: Option<u32>,
+    pub(super) count: Option<(u16, Bounds)>,
+    /// The length of a slice, of which the window has ten.
+    pub(super) time: Option<(u64, Bounds)>,
+    pub(super) probes: u8,
+    pub(super) probe_nanos: u64,
+    pub(super) open_base: u64,
+    pub(super) open_cap: u64,
+    pub(super) jitter: bool,
+    pub(super) lasting_nanos: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) failed: Option<u64>,
+    pub(super) slow: Option<u64>,
+    pub(super) minimum: u32,
+}
+
+impl Settings {
+    fn bounds(&self) -> impl Iterator<Item = Bounds> {
+        let count = self.count.map(|(_, bounds)| bounds);
+        count.into_iter().chain(self.time.map(|(_, bounds)| bounds))
+    }
+}
+
+pub(super) enum Mode {
+    /// Every outcome since it closed, and its time.
+    Closed(Vec<(u64, Outcome)>),
+    Open {
+        until: u64,
+    },
+    HalfOpen {
+        in_flight: Vec<u32>,
+        ended: Vec<Outcome>,
+        admitted_last: u64,
+    },
+    ForcedOpen {
+        until: Option<u64>,
+    },
+    ForcedClosed {
+        until: Option<u64>,
+    },
+}
+
+/// An admitted call, and how many changes of state it has seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    id: u32,
+    era: usize,
+}
+
+pub(super) struct Model {
+    settings: Settings,
+    pub(super) now: u64,
+    pub(super) random: u64,
+    pub(super) mode: Mode,
+    pub(super) changes: Vec<Change>,
+    admitted: u32,
+    /// How often it has opened since its open time last started over.
+    trips: u32,
+    closed_at: u64,
+}
+
+const FAILED: Outcome = Outcome {
+    failed: true,
+    slow: false,
+};
+
+pub(super) fn count(outcomes: &[Outcome]) -> Counts {
+    let number = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|it| is(it)).count() as u64;
+    Counts {
+        calls: outcomes.len() as u64,
+        failed: number(|it| it.failed),
+        slow: number(|it| it.slow),
+    }
+}
+
+/// The longest run of failures.
+fn longest_run(outcomes: &[Outcome]) -> usize {
+    let runs = outcomes.split(|it| !it.failed).map(<[_]>::len);
+    runs.max().unwrap_or(0)
+}
+
+fn is_share(part: u64, whole: u64, percent: Option<u64>) -> bool {
+    percent.is_some_and(|percent| part > 0 && part * 100 >= percent * whole)
+}
+
+impl Model {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: 0,
+            random: 0,
+            mode: Mode::Closed(Vec::new()),
+            changes: Vec::new(),
+            admitted: 0,
+            trips: 0,
+            closed_at: 0,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.mode {
+            Mode::Closed(_) => State::Closed,
+            Mode::Open { .. } => State::Open,
+            Mode::HalfOpen { .. } => State::HalfOpen,
+            Mode::ForcedOpen { .. } => State::ForcedOpen,
+            Mode::ForcedClosed { .. } => State::ForcedClosed,
+        }
+    }
+
+    pub(super) fn until(&self) -> Option<u64> {
+        match self.mode {
+            Mode::Closed(_) | Mode::HalfOpen { .. } => None,
+            Mode::Open { until } => Some(until),
+            Mode::ForcedOpen { until } | Mode::ForcedClosed { until } => until,
+        }
+    }
+
+    pub(super) fn admit(&mut self) -> Result<Ticket, Option<u64>> {
+        let is_over = self.until().is_some_and(|until| self.now >= until);
+        let left = self.until().map(|until| until.saturating_sub(self.now));
+        let (now, probes) = (self.now, usize::from(self.settings.probes));
+        let late = self.settings.probe_nanos;
+        match &mut self.mode {
+            Mode::Closed(_) => Ok(self.ticket()),
+            Mode::ForcedClosed { .. } if !is_over => Ok(self.ticket()),
+            Mode::Open { .. } | Mode::ForcedOpen { .. } if !is_over => Err(left),
+            Mode::ForcedClosed { .. } => {
+                self.close(Cause::ForcedTimeOver);
+                self.admit()
+            }
+            Mode::ForcedOpen { .. } => {
+                self.half_open(Cause::ForcedTimeOver);
+                self.admit()
+            }
+            Mode::Open { .. } => {
+                self.half_open(Cause::OpenTimeOver);
+                self.admit()
+            }
+            Mode::HalfOpen {
+                in_flight,
+                ended,
+                admitted_last,
+            } => {
+                if in_flight.len() + ended.len() < probes {
+                    in_flight.push(self.admitted);
+                    *admitted_last = now;
+                    Ok(self.ticket())
+                } else if now >= *admitted_last + late {
+                    let hung = in_flight.drain(..).map(|_| FAILED);
+                    ended.extend(hung);
+                    self.judge_probes();
+                    self.admit()
+                } else {
+                    Err(None)
+                }
+            }
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.admitted += 1;
+        Ticket {
+            id: self.admitted - 1,
+            era: self.changes.len(),
+        }
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket, outcome: Outcome) {
+        if ticket.era != self.changes.len() {
+            return;
+        }
+        match &mut self.mode {
+            Mode::Closed(all) => {
+                all.push((self.now, outcome));
+                if let Some(cause) = self.tripped() {
+                    self.open(cause);
+                }
+            }
+            Mode::HalfOpen {
+                in_flight, ended, ..
+            } => {
+                in_flight.retain(|id| *id != ticket.id);
+                ended.push(outcome);
+                self.judge_probes();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn forgo(&mut self, ticket: Ticket) {
+        if let Mode::HalfOpen { in_flight, .. } = &mut self.mode {
+            in_flight.retain(|id| *id != ticket.id);
+        }
+    }
+
+    fn all(&self) -> Vec<Outcome> {
+        match &self.mode {
+            Mode::Closed(all) => all.iter().map(|(_, outcome)| *outcome).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn failures_in_a_row(&self) -> u32 {
+        let all = self.all();
+        all.iter().rev().take_while(|it| it.failed).count() as u32
+    }
+
+    pub(super) fn count_window(&self) -> Option<Counts> {
+        let (size, _) = self.settings.count?;
+        let all = self.all();
+        Some(count(&all[all.len().saturating_sub(size.into())..]))
+    }
+
+    pub(super) fn time_window(&self) -> Option<Counts> {
+        let (slice, _) = self.settings.time?;
+        let Mode::Closed(all) = &self.mode else {
+            return Some(Counts::default());
+        };
+        let is_seen = |time: u64| self.now / slice - time / slice < 10;
+        let seen = all.iter().filter(|(time, _)| is_seen(*time));
+        Some(count(
+            &seen.map(|(_, outcome)| *outcome).collect::<Vec<_>>(),
+        ))
+    }
+
+    fn tripped(&self) -> Option<Cause> {
+        let Settings {
+            run, count, time, ..
+        } = &self.settings;
+        let judge = |counts: Option<Counts>, bounds: Option<Bounds>, causes: [Cause; 2]| {
+            let (counts, bounds) = (counts?, bounds?);
+            let enough = counts.calls >= bounds.minimum.into();
+            let failed = is_share(counts.failed, counts.calls, bounds.failed);
+            let slow = is_share(counts.slow, counts.calls, bounds.slow);
+            match (enough, failed, slow) {
+                (true, true, _) => Some(causes[0]),
+                (true, false, true) => Some(causes[1]),
+                _ => None,
+            }
+        };
+        if run.is_some_and(|run| self.failures_in_a_row() >= run) {
+            return Some(Cause::ConsecutiveFailures);
+        }
+        let by_count = judge(
+            self.count_window(),
+            count.map(|(_, bounds)| bounds),
+            [Cause::CountFailureRate, Cause::CountSlowCallRate],
+        );
+        let by_time = judge(
+            self.time_window(),
+            time.map(|(_, bounds)| bounds),
+            [Cause::TimeFailureRate, Cause::TimeSlowCallRate],
+        );
+        by_count.or(by_time)
+    }
+
+    /// Whether these probes open the breaker again, of as many as the round has.
+    fn probes_fail(&self, ended: &[Outcome]) -> bool {
+        let probes = self.settings.probes;
+        let Counts { failed, slow, .. } = count(ended);
+        let run = self.settings.run.map(|run| run.min(probes.into()) as usize);
+        run.is_some_and(|run| longest_run(ended) >= run)
+            || self.settings.bounds().any(|bounds| {
+                is_share(failed, probes.into(), bounds.failed)
+                    || is_share(slow, probes.into(), bounds.slow)
+            })
+    }
+
+    fn judge_probes(&mut self) {
+        let Mode::HalfOpen { ended, .. } = &self.mode else {
+            return;
+        };
+        let mut at_worst = ended.clone();
+        let worst = Outcome {
+            failed: true,
+            slow: true,
+        };
+        at_worst.resize(self.settings.probes.into(), worst);
+        if self.probes_fail(ended) {
+            self.open(Cause::ProbesFailed);
+        } else if !self.probes_fail(&at_worst) {
+            self.close(Cause::ProbesSucceeded);
+        }
+    }
+
+    fn enter(&mut self, mode: Mode, cause: Cause) {
+        let from = self.state();
+        self.mode = mode;
+        let to = self.state();
+        self.changes.push(Change { from, to, cause });
+    }
+
+    fn open(&mut self, cause: Cause) {
+        let closed_for = self.now - self.closed_at;
+        let has_lasted = closed_for >= self.settings.lasting_nanos;
+        if self.state() == State::Closed && has_lasted {
+            self.trips = 0;
+        }
+        self.trips += 1;
+        let (base, cap) = (self.settings.open_base, self.settings.open_cap);
+        let mut expo = base;
+        for _ in 1..self.trips {
+            expo = cap.min(expo * 2);
+        }
+        let drawn = (u128::from(expo) + 1) * u128::from(self.random) >> 64;
+        let delay = if self.settings.jitter {
+            drawn as u64
+        } else {
+            expo
+        };
+        let until = self.now + delay;
+        self.enter(Mode::Open { until }, cause);
+    }
+
+    fn half_open(&mut self, cause: Cause) {
+        let round = Mode::HalfOpen {
+            in_flight: Vec::new(),
+            ended: Vec::new(),
+            admitted_last: 0,
+        };
+        self.enter(round, cause);
+    }
+
+    fn close(&mut self, cause: Cause) {
+        self.closed_at = self.now;
+        self.enter(Mode::Closed(Vec::new()), cause);
+    }
+
+    pub(super) fn force(&mut self, to: State, nanos: Option<u64>) {
+        let until = nanos.map(|nanos| self.now.saturating_add(nanos).min(u64::MAX - 1));
+        let mode = match to {
+            State::ForcedOpen => Mode::ForcedOpen { until },
+            _ => Mode::ForcedClosed { until },
+        };
+        self.enter(mode, Cause::Forced);
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.trips = 0;
+        self.close(Cause::Reset);
+    }
+}

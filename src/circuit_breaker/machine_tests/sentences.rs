@@ -1,0 +1,427 @@
+//! What the machine promises, a sentence at a time; the model looks on.
+
+use super::*;
+use crate::circuit_breaker::Cause;
+
+const BOTH: Outcome = Outcome {
+    failed: true,
+    slow: true,
+};
+
+/// One rule that never trips by itself, one probe, 10 ms open, then 20, 40 and 80.
+fn settings() -> Settings {
+    Settings {
+        run: Some(1_000_000),
+        count: None,
+        time: None,
+        probes: 1,
+        probe_nanos: 5 * MS,
+        open_base: 10 * MS,
+        open_cap: 80 * MS,
+        jitter: false,
+        lasting_nanos: u64::MAX,
+    }
+}
+
+fn failed(percent: u64, minimum: u32) -> Bounds {
+    Bounds {
+        failed: Some(percent),
+        slow: None,
+        minimum,
+    }
+}
+
+impl Pair {
+    fn calls(&mut self, times: usize, outcome: Outcome) -> &mut Self {
+        self.run(&Step::Calls(times, outcome));
+        self
+    }
+
+    fn after(&mut self, nanos: u64) -> &mut Self {
+        self.run(&Step::Advance(nanos));
+        self
+    }
+
+    fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        self.machine.snapshot(&self.world).cause
+    }
+}
+
+/// A breaker that one failure opens.
+fn brittle(settings: Settings) -> Pair {
+    Pair::new(&Settings {
+        run: Some(1),
+        ..settings
+    })
+}
+
+#[test]
+fn failures_in_a_row_trip_it_and_one_success_starts_the_row_anew() {
+    let mut pair = Pair::new(&Settings {
+        run: Some(5),
+        ..settings()
+    });
+    pair.calls(4, FAILED).calls(1, GOOD).calls(4, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::ConsecutiveFailures));
+}
+
+#[test]
+fn the_fiftieth_of_a_hundred_trips_it_whatever_came_before() {
+    let pair = Pair::new(&Settings {
+        run: None,
+        count: Some((100, failed(50, 20))),
+        ..settings()
+    });
+    for _ in 0..1_000_000 {
+        let pass = pair.machine.admit(&pair.world).unwrap();
+        if !pair.machine.is_unmoved_by_success(pass) {
+            pair.machine.settle(pass, GOOD, || 0, &pair.world);
+        }
+    }
+    let Pair { machine, world, .. } = &pair;
+    for failure in 1..=50 {
+        assert_eq!(machine.state(), State::Closed, "failure {failure}");
+        let pass = machine.admit(world).unwrap();
+        machine.settle(pass, FAILED, || 0, world);
+    }
+    assert_eq!(machine.state(), State::Open);
+    assert_eq!(pair.cause(), Some(Cause::CountFailureRate));
+}
+
+#[test]
+fn no_rate_is_judged_before_there_are_enough_calls() {
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        count: Some((10, failed(10, 6))),
+        ..settings()
+    });
+    pair.calls(5, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(1, GOOD);
+    assert_eq!(pair.state(), State::Open, "also by a call that is good");
+}
+
+#[test]
+fn a_call_that_is_slow_and_fails_counts_once_in_each_rate() {
+    let bounds = Bounds {
+        failed: Some(100),
+        slow: Some(50),
+        minimum: 4,
+    };
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        count: Some((4, bounds)),
+        ..settings()
+    });
+    pair.calls(1, BOTH).calls(3, GOOD);
+    assert_eq!(pair.state(), State::Closed, "one of four is slow");
+    pair.calls(2, SLOW);
+    assert_eq!(pair.cause(), Some(Cause::CountSlowCallRate));
+}
+
+#[test]
+fn calls_that_the_time_window_has_forgotten_do_not_trip_it() {
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        time: Some((MS, failed(50, 4))),
+        ..settings()
+    });
+    pair.calls(3, FAILED).after(10 * MS).calls(3, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+    pair.after(9 * MS).calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::TimeFailureRate));
+}
+
+#[test]
+fn of_several_rules_any_trips_it_and_the_first_is_named() {
+    let all = Settings {
+        run: Some(3),
+        count: Some((4, failed(50, 4))),
+        time: Some((MS, failed(100, 5))),
+        ..settings()
+    };
+    let mut pair = Pair::new(&all);
+    pair.calls(3, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::ConsecutiveFailures));
+
+    let mut pair = Pair::new(&all);
+    pair.calls(2, FAILED).calls(2, GOOD);
+    assert_eq!(pair.cause(), Some(Cause::CountFailureRate));
+
+    let mut pair = Pair::new(&Settings {
+        run: Some(6),
+        count: Some((6, failed(100, 6))),
+        ..all
+    });
+    pair.calls(5, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::TimeFailureRate));
+}
+
+#[test]
+fn the_open_time_is_over_at_its_end_and_no_nanosecond_before() {
+    let mut pair = brittle(settings());
+    pair.calls(1, FAILED).after(10 * MS - 1);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(1)));
+    pair.after(1);
+    assert!(pair.call());
+    assert_eq!(pair.state(), State::HalfOpen);
+}
+
+#[test]
+fn each_failed_round_doubles_the_open_time_up_to_its_cap() {
+    let mut pair = brittle(settings());
+    for open_time in [10, 20, 40, 80, 80] {
+        pair.calls(1, FAILED);
+        assert_eq!(
+            pair.machine.admit(&pair.world),
+            Err(Refusal(open_time * MS))
+        );
+        pair.after(open_time * MS);
+    }
+}
+
+#[test]
+fn the_open_time_starts_over_only_once_it_stayed_closed_for_long() {
+    let mut pair = brittle(Settings {
+        lasting_nanos: 100 * MS,
+        ..settings()
+    });
+    let trip = |pair: &mut Pair, open_time: u64| {
+        pair.calls(1, FAILED);
+        assert_eq!(
+            pair.machine.admit(&pair.world),
+            Err(Refusal(open_time * MS))
+        );
+        pair.after(open_time * MS).calls(1, GOOD);
+        assert_eq!(pair.state(), State::Closed);
+    };
+    trip(&mut pair, 10);
+    trip(pair.after(100 * MS - 1), 20);
+    trip(pair.after(100 * MS), 10);
+}
+
+#[test]
+fn jitter_draws_the_open_time_anew_at_each_trip() {
+    let mut pair = brittle(Settings {
+        jitter: true,
+        ..settings()
+    });
+    pair.run(&Step::Random(1 << 63));
+    pair.calls(1, FAILED);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(5 * MS)));
+    pair.after(5 * MS).run(&Step::Random(u64::MAX));
+    pair.calls(1, FAILED);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(20 * MS)));
+}
+
+#[test]
+fn a_half_open_breaker_lets_its_probes_pass_at_once_and_no_other() {
+    let mut pair = brittle(Settings {
+        probes: 3,
+        ..settings()
+    });
+    pair.calls(1, FAILED).after(10 * MS);
+    for _ in 0..3 {
+        assert!(pair.call());
+    }
+    assert!(!pair.call());
+    pair.settle(0, GOOD);
+    assert!(!pair.call(), "a probe that ended makes no room");
+}
+
+#[test]
+fn a_probe_that_says_nothing_makes_room_for_another() {
+    let mut pair = brittle(settings());
+    pair.calls(1, FAILED).after(10 * MS);
+    for _ in 0..10 {
+        assert!(pair.call());
+        assert!(!pair.call());
+        pair.run(&Step::Forgo(0));
+    }
+    pair.calls(1, GOOD);
+    assert_eq!(pair.cause(), Some(Cause::ProbesSucceeded));
+}
+
+#[test]
+fn a_probe_that_hangs_is_given_up_at_its_bound_by_the_next_call() {
+    let mut pair = brittle(settings());
+    pair.calls(1, FAILED).after(10 * MS);
+    assert!(pair.call());
+    pair.after(5 * MS - 1);
+    assert!(!pair.call());
+    assert_eq!(pair.state(), State::HalfOpen);
+    pair.after(1);
+    assert!(!pair.call());
+    assert_eq!(pair.cause(), Some(Cause::ProbesFailed));
+    // What becomes of it later is nobody's concern.
+    pair.run(&Step::Settle(0, GOOD));
+    assert_eq!(pair.state(), State::Open);
+}
+
+#[test]
+fn a_hung_probe_decides_a_round_only_with_what_the_others_said() {
+    // All three must fail.
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        count: Some((10, failed(100, 1))),
+        probes: 3,
+        ..settings()
+    });
+    pair.calls(1, FAILED).after(10 * MS);
+    for _ in 0..3 {
+        assert!(pair.call());
+    }
+    pair.settle(0, FAILED);
+    pair.settle(0, FAILED);
+    assert_eq!(pair.state(), State::HalfOpen);
+    pair.after(5 * MS).call();
+    assert_eq!(pair.cause(), Some(Cause::ProbesFailed));
+}
+
+#[test]
+fn a_late_result_of_an_earlier_state_decides_nothing() {
+    let mut pair = brittle(settings());
+    for _ in 0..3 {
+        pair.call();
+    }
+    pair.settle(0, FAILED);
+    pair.after(10 * MS);
+    assert!(pair.call(), "the probe");
+    // Those of the closed state neither close nor open it, nor take the probe's place.
+    pair.run(&Step::Settle(0, GOOD));
+    pair.run(&Step::Forgo(0));
+    assert_eq!(pair.state(), State::HalfOpen);
+    assert!(!pair.call());
+    pair.settle(0, GOOD);
+    assert_eq!(pair.state(), State::Closed);
+}
+
+#[test]
+fn a_probe_of_an_earlier_round_decides_nothing_in_a_later() {
+    let mut pair = brittle(Settings {
+        probes: 2,
+        run: None,
+        ..settings()
+    });
+    pair.calls(1, FAILED).after(10 * MS);
+    assert!(pair.call() && pair.call());
+    pair.settle(0, FAILED);
+    pair.after(20 * MS);
+    assert!(pair.call() && pair.call(), "a new round");
+    assert_eq!(pair.calls.len(), 3);
+    pair.run(&Step::Settle(0, FAILED));
+    assert_eq!(pair.state(), State::HalfOpen);
+    assert!(!pair.call(), "nor does it make room");
+}
+
+#[test]
+fn a_forced_state_counts_nothing_and_ends_when_it_was_told_to() {
+    let mut pair = brittle(settings());
+    pair.run(&Step::Force(State::ForcedClosed, Some(7 * MS)));
+    pair.calls(100, FAILED).after(7 * MS - 1).calls(1, FAILED);
+    assert_eq!(pair.state(), State::ForcedClosed);
+    assert!(pair.after(1).call());
+    assert_eq!(pair.state(), State::Closed);
+    assert_eq!(pair.cause(), Some(Cause::ForcedTimeOver));
+
+    pair.run(&Step::Force(State::ForcedOpen, Some(7 * MS)));
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(7 * MS)));
+    assert!(pair.after(7 * MS).call());
+    assert_eq!(pair.state(), State::HalfOpen);
+
+    pair.run(&Step::Force(State::ForcedOpen, None));
+    pair.after(YEAR);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal::UNKNOWN));
+    pair.run(&Step::Force(State::ForcedOpen, Some(u64::MAX)));
+    let left = u64::MAX - 1 - pair.model.now;
+    assert_eq!(
+        pair.machine.admit(&pair.world),
+        Err(Refusal(left)),
+        "for so long, not for ever"
+    );
+}
+
+#[test]
+fn a_reset_forgets_all_that_has_been() {
+    let mut pair = Pair::new(&Settings {
+        run: Some(3),
+        count: Some((4, failed(100, 4))),
+        time: Some((MS, failed(100, 4))),
+        ..settings()
+    });
+    pair.calls(2, FAILED).run(&Step::Reset);
+    pair.calls(2, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(1, FAILED).after(10 * MS).calls(1, FAILED);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(20 * MS)));
+    pair.run(&Step::Reset);
+    pair.calls(3, FAILED);
+    assert_eq!(
+        pair.machine.admit(&pair.world),
+        Err(Refusal(10 * MS)),
+        "from the first again"
+    );
+}
+
+#[test]
+fn a_success_need_not_be_told_only_where_it_would_change_nothing() {
+    let unmoved = |pair: &Pair| {
+        let pass = pair.machine.admit(&pair.world).unwrap();
+        pair.machine.is_unmoved_by_success(pass)
+    };
+    let run = Settings {
+        run: Some(3),
+        ..settings()
+    };
+    let mut pair = Pair::new(&run);
+    assert!(unmoved(&pair));
+    pair.calls(1, FAILED);
+    assert!(!unmoved(&pair), "it would end a row of failures");
+
+    let mut pair = Pair::new(&Settings {
+        count: Some((2, failed(100, 2))),
+        ..run.clone()
+    });
+    assert!(!unmoved(&pair.calls(1, GOOD)), "it would fill the window");
+    assert!(unmoved(&pair.calls(1, GOOD)));
+    pair.calls(1, FAILED).calls(1, GOOD);
+    assert!(!unmoved(&pair), "it would push out a failure");
+
+    let time = Some((MS, failed(100, 2)));
+    let pair = Pair::new(&Settings { time, ..run });
+    assert!(!unmoved(&pair), "it is a call of the last seconds");
+
+    let mut pair = brittle(settings());
+    let old = pair.machine.admit(&pair.world).unwrap();
+    pair.calls(1, FAILED).after(10 * MS);
+    assert!(!unmoved(&pair), "it is a probe");
+    assert!(!pair.machine.is_unmoved_by_success(old));
+}
+
+#[test]
+fn after_more_changes_of_state_than_sixteen_bits_count_it_judges_as_before() {
+    let pair = Pair::new(&Settings {
+        run: None,
+        count: Some((3, failed(100, 3))),
+        ..settings()
+    });
+    for _ in 0..66_000 {
+        let pass = pair.machine.admit(&pair.world).unwrap();
+        pair.machine.settle(pass, FAILED, || 0, &pair.world);
+        pair.machine.reset(&pair.world);
+    }
+    let settle = |outcome| {
+        let pass = pair.machine.admit(&pair.world).unwrap();
+        pair.machine.settle(pass, outcome, || 0, &pair.world);
+        pair.machine.state()
+    };
+    assert_eq!(settle(FAILED), State::Closed);
+    assert_eq!(settle(FAILED), State::Closed);
+    assert_eq!(settle(FAILED), State::Open);
+}

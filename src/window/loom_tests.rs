@@ -1,0 +1,151 @@
+//! Windows under every interleaving of two threads.
+#![allow(
+    clippy::disallowed_types,
+    reason = "what only holds the window together needs no exploring"
+)]
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use super::{CountWindow, Counts, Outcome, TimeWindow};
+
+const MS: u64 = 1_000_000;
+
+const GOOD: Outcome = Outcome {
+    failed: false,
+    slow: false,
+};
+const FAILED: Outcome = Outcome {
+    failed: true,
+    slow: false,
+};
+
+/// All ways in which the threads take turns, as far as one interrupts another so many times.
+fn explore(interruptions: usize, test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    builder.check(test);
+}
+
+fn count_window(calls: u16) -> Arc<CountWindow> {
+    Arc::new(CountWindow::new(NonZeroU16::new(calls).unwrap()))
+}
+
+fn counts(calls: u64, failed: u64) -> Counts {
+    Counts {
+        calls,
+        failed,
+        slow: 0,
+    }
+}
+
+/// Whether the counts are those of the slots: once all slots are written anew, so are the counts.
+fn assert_counts_are_those_of_the_slots(window: &CountWindow, era: u32, size: u64) {
+    for outcome in [FAILED, GOOD] {
+        for _ in 0..size {
+            window.record(era, outcome);
+        }
+        let failed = if outcome.failed { size } else { 0 };
+        assert_eq!(window.counts(), counts(size, failed));
+    }
+}
+
+#[test]
+fn two_that_record_at_once_are_both_counted() {
+    explore(5, || {
+        let window = count_window(3);
+        window.record(0, GOOD);
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.record(0, FAILED).unwrap());
+        let seen = window.record(0, FAILED).unwrap();
+        let other_saw = other.join().unwrap();
+        assert_eq!(window.counts(), counts(3, 2));
+        // Who comes last sees both: a threshold that both reach together is not missed.
+        assert_eq!(seen.failed.max(other_saw.failed), 2);
+        assert_counts_are_those_of_the_slots(&window, 0, 3);
+    });
+}
+
+#[test]
+fn two_that_push_each_other_out_leave_the_counts_of_what_is_left() {
+    for outcomes in [[FAILED, GOOD], [GOOD, FAILED], [FAILED, FAILED]] {
+        explore(3, move || {
+            let window = count_window(1);
+            window.record(0, FAILED);
+            let other = window.clone();
+            let other = loom::thread::spawn(move || {
+                let seen = other.record(0, outcomes[0]).unwrap();
+                assert!(seen.failed <= 1, "{seen:?}");
+            });
+            let seen = window.record(0, outcomes[1]).unwrap();
+            assert!(seen.failed <= 1, "{seen:?}");
+            other.join().unwrap();
+            assert_eq!(window.counts().calls, 1);
+            assert_counts_are_those_of_the_slots(&window, 0, 1);
+        });
+    }
+}
+
+#[test]
+fn a_straggler_leaves_a_new_era_alone() {
+    explore(3, || {
+        let window = count_window(1);
+        window.record(0, GOOD);
+        let straggler = window.clone();
+        let straggler = loom::thread::spawn(move || straggler.record(0, FAILED));
+        window.begin_era(1);
+        window.record(1, FAILED);
+        straggler.join().unwrap();
+        assert_eq!(window.counts(), counts(1, 1));
+        assert_counts_are_those_of_the_slots(&window, 1, 1);
+    });
+}
+
+#[test]
+fn a_straggler_does_not_outlive_the_wiping_of_the_slots() {
+    explore(5, || {
+        let window = count_window(1);
+        let straggler = window.clone();
+        let straggler = loom::thread::spawn(move || straggler.record(0, FAILED));
+        window.begin_era(1 << 16 | 1);
+        straggler.join().unwrap();
+        assert_eq!(window.counts(), counts(0, 0));
+        assert_counts_are_those_of_the_slots(&window, 1 << 16 | 1, 1);
+    });
+}
+
+#[test]
+fn two_that_enter_a_new_slice_lose_nothing() {
+    explore(2, || {
+        let window = Arc::new(TimeWindow::new(10 * MS));
+        window.record(0, FAILED, 0);
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.record(0, FAILED, 10 * MS).is_some());
+        assert!(window.record(0, FAILED, 10 * MS).is_some());
+        assert!(other.join().unwrap());
+        assert_eq!(window.counts(0, 10 * MS), counts(2, 2));
+    });
+}
+
+#[test]
+fn who_lags_a_whole_window_behind_takes_nothing_from_a_new_slice() {
+    explore(3, || {
+        let window = Arc::new(TimeWindow::new(10 * MS));
+        let straggler = window.clone();
+        let straggler = loom::thread::spawn(move || straggler.record(0, FAILED, 0));
+        window.record(0, FAILED, 10 * MS);
+        straggler.join().unwrap();
+        assert_eq!(window.counts(0, 10 * MS), counts(1, 1));
+    });
+}
+
+#[test]
+fn no_failure_is_seen_without_its_call() {
+    explore(3, || {
+        let window = Arc::new(TimeWindow::new(10 * MS));
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.record(0, FAILED, 0));
+        let Counts { calls, failed, .. } = window.counts(0, 0);
+        assert!(failed <= calls, "{failed} of {calls}");
+        other.join().unwrap();
+    });
+}
