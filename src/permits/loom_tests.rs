@@ -55,6 +55,10 @@ fn queue(permits: &Permits) -> Waiter {
 }
 
 /// The slot has come, and the waiter has been told.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "a waiter that was served is done"
+)]
 fn assert_served(permits: &Permits, waiter: Waiter) {
     assert!(waiter.bell.0.load(SeqCst), "the bell did not ring");
     let polled = permits.poll_place(&waiter.place, Waker::noop());

@@ -152,8 +152,8 @@ fn violations(sources: &[Source]) -> Vec<String> {
                 (Some(own), Some(other)) => other < own,
                 (None, Some(_)) => true,
                 (_, None) => {
-                    is_integration && (LAYERS.contains(&import.as_str()) || import == "http")
-                        || import.starts_with(char::is_uppercase) && is_integration
+                    let is_layer = LAYERS.contains(&import.as_str());
+                    is_integration && (is_layer || import == "http")
                 }
             };
             if !may {

@@ -324,7 +324,7 @@ async fn calls_at_half_failing(builder: RetryBuilder, requests: usize) -> usize 
         let calls = calls.clone();
         move |()| {
             // Every second call fails, however it came to be.
-            let fails = calls.fetch_add(1, SeqCst) % 2 == 0;
+            let fails = calls.fetch_add(1, SeqCst).is_multiple_of(2);
             async move {
                 if fails {
                     Err(Error::Failed(1))

@@ -233,9 +233,7 @@ where
 {
     let mut service = service.clone();
     let task = tokio::spawn(async move { send(&mut service, act).await });
-    task.await
-        .unwrap_or_else(|_| Err(Error::Failed(0)))
-        .map_err(|_| ())
+    task.await.unwrap_or(Err(Error::Failed(0))).map_err(|_| ())
 }
 
 /// Calls `service`, polls once, and drops the call.

@@ -45,7 +45,7 @@ impl Metrics {
             let key = key.key();
             let mut labels: Vec<_> = key.labels().map(|l| (l.key(), l.value())).collect();
             labels.sort_unstable();
-            let named = labels.iter().any(|label| *label == ("name", "db"));
+            let named = labels.contains(&("name", "db"));
             assert!(named, "{} lacks the layer's name", key.name());
             let rest = labels.iter().filter(|(name, _)| *name != "name");
             let rest: Vec<_> = rest.map(|(_, value)| *value).collect();

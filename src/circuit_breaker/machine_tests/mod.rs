@@ -302,9 +302,11 @@ fn bounds(most: u32) -> impl Strategy<Value = Bounds> {
     })
 }
 
+/// The consecutive rule, the count window's and the time window's.
+type RuleSettings = (Option<u32>, Option<(u16, Bounds)>, Option<(u64, Bounds)>);
+
 /// Each rule alone, and all of them together.
-fn rule_settings()
--> impl Strategy<Value = (Option<u32>, Option<(u16, Bounds)>, Option<(u64, Bounds)>)> {
+fn rule_settings() -> impl Strategy<Value = RuleSettings> {
     let run = || (1..8_u32).prop_map(Some);
     let count = || {
         (1..20_u16)

@@ -315,7 +315,7 @@ impl Model {
         for _ in 1..self.trips {
             expo = cap.min(expo * 2);
         }
-        let drawn = (u128::from(expo) + 1) * u128::from(self.random) >> 64;
+        let drawn = ((u128::from(expo) + 1) * u128::from(self.random)) >> 64;
         let delay = if self.settings.jitter {
             drawn as u64
         } else {
