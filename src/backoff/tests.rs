@@ -231,6 +231,23 @@ fn each_delay_of_a_sequence_is_drawn_anew() {
 }
 
 #[test]
+fn the_shortest_and_the_longest_delay_can_be_drawn() {
+    let ns = Duration::from_nanos;
+    let first = |jitter, random| {
+        let backoff = Backoff::constant(ns(10)).with_jitter(jitter);
+        backoff.delays().next(random)
+    };
+    assert_eq!(first(Jitter::Full, 0), ns(0));
+    assert_eq!(first(Jitter::Full, u64::MAX), ns(10));
+    assert_eq!(first(Jitter::Equal, 0), ns(5));
+    assert_eq!(first(Jitter::Equal, u64::MAX), ns(10));
+    let backoff = Backoff::exponential(ns(10), ns(100)).unwrap();
+    let backoff = backoff.with_jitter(Jitter::Decorrelated);
+    assert_eq!(backoff.delays().next(0), ns(10));
+    assert_eq!(backoff.delays().next(u64::MAX), ns(30));
+}
+
+#[test]
 fn a_function_is_asked_for_each_retry_from_the_first_and_is_capped() {
     let backoff = Backoff::from_fn(35 * MS, |retry| 10 * MS * retry);
     let mut delays = backoff.delays();

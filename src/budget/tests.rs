@@ -228,6 +228,7 @@ fn another_setting_makes_a_new_budget_that_is_empty() {
     assert_eq!(budget.clone().with_floor(1).balance(), 0.0);
     let smaller = budget.clone().with_max_balance(1).unwrap();
     assert_eq!(smaller.balance(), 0.0);
+    assert!(!smaller.try_take(), "its floor is the one it was made from");
     assert_eq!(budget.balance(), 1.0);
 }
 

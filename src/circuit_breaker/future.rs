@@ -188,17 +188,16 @@ impl Call {
         let (failed, ending) = match judgement {
             Judgement::Seen(Verdict::Success) => (false, Ending::Success),
             Judgement::Seen(Verdict::Failure(_)) => (true, Ending::Failure),
-            Judgement::Seen(Verdict::Ignored) => return self.ignore(Ending::Ignored),
-            Judgement::RejectedBelow => return self.ignore(Ending::RejectedBelow),
+            Judgement::Seen(Verdict::Ignored) => return self.ignore(now, Ending::Ignored),
+            Judgement::RejectedBelow => return self.ignore(now, Ending::RejectedBelow),
         };
         self.settle(failed, now, ending);
     }
 
     fn settle(&self, failed: bool, now: Option<Instant>, ending: Ending) {
         let shared = &*self.shared;
-        let late_probe = self.pass.is_probe() && self.ran(now) >= shared.half_open_timeout;
         let outcome = Outcome {
-            failed: failed || late_probe,
+            failed: failed || self.is_late_probe(now),
             slow: shared.is_timed && self.is_slow(now),
         };
         shared.telemetry.ended(ending);
@@ -222,7 +221,15 @@ impl Call {
         bound.is_some_and(|bound| now > Some(bound))
     }
 
-    fn ignore(&self, ending: Ending) {
+    fn is_late_probe(&self, now: Option<Instant>) -> bool {
+        self.pass.is_probe() && self.ran(now) >= self.shared.half_open_timeout
+    }
+
+    /// The call says nothing, unless it is a probe that took too long to say it.
+    fn ignore(&self, now: Option<Instant>, ending: Ending) {
+        if self.is_late_probe(now) {
+            return self.settle(true, now, ending);
+        }
         self.shared.telemetry.ended(ending);
         self.shared.machine.forgo(self.pass);
     }
@@ -242,7 +249,7 @@ impl Call {
         if is_late {
             self.settle(true, Some(now), Ending::AbandonedLate);
         } else {
-            self.ignore(Ending::Abandoned);
+            self.ignore(Some(now), Ending::Abandoned);
         }
     }
 }

@@ -308,6 +308,23 @@ fn a_late_result_leaves_no_trace_in_a_breaker_that_is_reset() {
 }
 
 #[test]
+fn a_late_result_takes_nothing_from_the_state_after_it() {
+    explore(3, || {
+        let breaker = Breaker::new(100, 1);
+        let late = breaker.admit().unwrap();
+        let other = breaker.clone();
+        let other = thread::spawn(move || other.settle(late, FAILED));
+        breaker.0.machine.reset(&breaker);
+        let pass = breaker.admit().unwrap();
+        breaker.settle(pass, FAILED);
+        other.join().unwrap();
+        let snapshot = breaker.0.machine.snapshot(&breaker);
+        assert_eq!(snapshot.consecutive_failures, 1);
+        assert_eq!(snapshot.count_window.map(|counts| counts.failed), Some(1));
+    });
+}
+
+#[test]
 fn a_late_result_leaves_no_trace_in_a_breaker_that_its_probe_closes() {
     explore(5, || {
         let breaker = Breaker::new(1, 1);
@@ -415,6 +432,33 @@ fn a_hung_probe_that_fails_after_all_opens_it_once() {
         settles.join().unwrap();
         assert_eq!(admitted, [Err(Refusal(2 * OPEN_TIME)); 2]);
         assert_eq!(breaker.changes(), 3);
+    });
+}
+
+#[test]
+fn a_hung_probe_that_was_given_up_is_not_counted_twice() {
+    explore(5, || {
+        // The round fails where both do.
+        let breaker = Breaker::new(2, 2);
+        for _ in 0..2 {
+            let pass = breaker.admit().unwrap();
+            breaker.settle(pass, FAILED);
+        }
+        breaker.advance(OPEN_TIME);
+        let (first, second) = (breaker.admit().unwrap(), breaker.admit().unwrap());
+        breaker.advance(PROBE_TIME);
+        let other = breaker.clone();
+        let other = thread::spawn(move || other.forgo(first));
+        let admitted = breaker.admit();
+        other.join().unwrap();
+        if admitted == Err(Refusal::UNKNOWN) {
+            // The second was given up while the first made room.
+            breaker.settle(second, GOOD);
+            assert_eq!(breaker.state(), State::HalfOpen);
+            let third = breaker.admit().unwrap();
+            breaker.settle(third, FAILED);
+            assert_eq!(breaker.state(), State::Open);
+        }
     });
 }
 

@@ -55,13 +55,10 @@ fn queue(permits: &Permits) -> Waiter {
 }
 
 /// The slot has come, and the waiter has been told.
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "a waiter that was served is done"
-)]
 fn assert_served(permits: &Permits, waiter: Waiter) {
-    assert!(waiter.bell.0.load(SeqCst), "the bell did not ring");
-    let polled = permits.poll_place(&waiter.place, Waker::noop());
+    let Waiter { place, bell } = waiter;
+    assert!(bell.0.load(SeqCst), "the bell did not ring");
+    let polled = permits.poll_place(&place, Waker::noop());
     assert!(polled.is_ready(), "the slot has not come");
     permits.give_back();
 }
@@ -117,6 +114,21 @@ fn who_queues_while_a_slot_comes_back_gets_it() {
                 permits.give_back();
             }
         }
+        assert_whole(&permits, 1);
+    });
+}
+
+#[test]
+fn a_newcomer_overtakes_nobody() {
+    explore(5, || {
+        let permits = permits(1, 1);
+        assert!(permits.try_take());
+        let waiter = queue(&permits);
+        let holder = permits.clone();
+        let holder = thread::spawn(move || holder.give_back());
+        assert!(!permits.try_take(), "the slot is for who waits");
+        holder.join().unwrap();
+        assert_served(&permits, waiter);
         assert_whole(&permits, 1);
     });
 }

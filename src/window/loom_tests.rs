@@ -18,6 +18,10 @@ const FAILED: Outcome = Outcome {
     failed: true,
     slow: false,
 };
+const SLOW: Outcome = Outcome {
+    failed: false,
+    slow: true,
+};
 
 /// All ways in which the threads take turns, as far as one interrupts another so many times.
 fn explore(interruptions: usize, test: impl Fn() + Sync + Send + 'static) {
@@ -67,22 +71,36 @@ fn two_that_record_at_once_are_both_counted() {
 
 #[test]
 fn two_that_push_each_other_out_leave_the_counts_of_what_is_left() {
-    for outcomes in [[FAILED, GOOD], [GOOD, FAILED], [FAILED, FAILED]] {
+    for [first, second, third] in [
+        [FAILED, FAILED, GOOD],
+        [FAILED, FAILED, FAILED],
+        [GOOD, FAILED, GOOD],
+    ] {
         explore(3, move || {
             let window = count_window(1);
-            window.record(0, FAILED);
+            window.record(0, first);
             let other = window.clone();
-            let other = loom::thread::spawn(move || {
-                let seen = other.record(0, outcomes[0]).unwrap();
-                assert!(seen.failed <= 1, "{seen:?}");
-            });
-            let seen = window.record(0, outcomes[1]).unwrap();
-            assert!(seen.failed <= 1, "{seen:?}");
+            let other = loom::thread::spawn(move || other.record(0, second));
+            window.record(0, third);
             other.join().unwrap();
             assert_eq!(window.counts().calls, 1);
             assert_counts_are_those_of_the_slots(&window, 0, 1);
         });
     }
+}
+
+#[test]
+fn what_is_pushed_out_before_it_is_counted_does_not_read_as_many() {
+    explore(2, || {
+        let window = count_window(2);
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.record(0, FAILED).unwrap());
+        for _ in 0..2 {
+            let seen = window.record(0, SLOW).unwrap();
+            assert!(seen.failed <= 1, "{seen:?}");
+        }
+        assert!(other.join().unwrap().failed <= 1);
+    });
 }
 
 #[test]

@@ -395,6 +395,36 @@ async fn a_probe_that_succeeds_too_late_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_probe_has_failed_also_if_it_is_dropped_or_says_nothing() {
+    let late = simple()
+        .half_open_timeout(secs(5))
+        .slow_call_duration(secs(1000));
+    let classifier = |result: Result<&u32, &Error>| match result {
+        Ok(_) => Verdict::Ignored,
+        Err(_) => Failure::transient().into(),
+    };
+    let layer = late.classifier(classifier).build().unwrap();
+    let mut breaker = layer.layer(Scripted::new().0);
+    let open = async |breaker: &mut CircuitBreaker<Scripted, _>| {
+        for _ in 0..3 {
+            let _ = send(breaker, Act::Fail(1)).await;
+        }
+        advance(secs(1)).await;
+    };
+    open(&mut breaker).await;
+    let mut probe = Box::pin(breaker.ready().await.unwrap().call(Act::Hang));
+    assert!(poll_once(probe.as_mut()).is_pending());
+    advance(secs(5)).await;
+    drop(probe);
+    assert_eq!(layer.handle().snapshot().cause, Some(Cause::ProbesFailed));
+
+    layer.handle().reset();
+    open(&mut breaker).await;
+    send(&mut breaker, Act::Take(secs(5))).await.unwrap();
+    assert_eq!(layer.handle().snapshot().cause, Some(Cause::ProbesFailed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_says_nothing_gives_its_place_back_and_decides_nothing() {
     let layer = simple().classifier(Told).build().unwrap();
     let handle = layer.handle();

@@ -302,7 +302,6 @@ fn bounds(most: u32) -> impl Strategy<Value = Bounds> {
     })
 }
 
-/// The consecutive rule, the count window's and the time window's.
 type RuleSettings = (Option<u32>, Option<(u16, Bounds)>, Option<(u64, Bounds)>);
 
 /// Each rule alone, and all of them together.

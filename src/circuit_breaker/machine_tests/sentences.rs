@@ -52,9 +52,11 @@ impl Pair {
 }
 
 /// A breaker that one failure opens.
-fn brittle(mut settings: Settings) -> Pair {
-    settings.run = Some(1);
-    Pair::new(&settings)
+fn brittle(settings: &Settings) -> Pair {
+    Pair::new(&Settings {
+        run: Some(1),
+        ..settings.clone()
+    })
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn of_several_rules_any_trips_it_and_the_first_is_named() {
 
 #[test]
 fn the_open_time_is_over_at_its_end_and_no_nanosecond_before() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     pair.calls(1, FAILED).after(10 * MS - 1);
     assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(1)));
     pair.after(1);
@@ -173,7 +175,7 @@ fn the_open_time_is_over_at_its_end_and_no_nanosecond_before() {
 
 #[test]
 fn each_failed_round_doubles_the_open_time_up_to_its_cap() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     for open_time in [10, 20, 40, 80, 80] {
         pair.calls(1, FAILED);
         assert_eq!(
@@ -186,7 +188,7 @@ fn each_failed_round_doubles_the_open_time_up_to_its_cap() {
 
 #[test]
 fn the_open_time_starts_over_only_once_it_stayed_closed_for_long() {
-    let mut pair = brittle(Settings {
+    let mut pair = brittle(&Settings {
         lasting_nanos: 100 * MS,
         ..settings()
     });
@@ -206,7 +208,7 @@ fn the_open_time_starts_over_only_once_it_stayed_closed_for_long() {
 
 #[test]
 fn jitter_draws_the_open_time_anew_at_each_trip() {
-    let mut pair = brittle(Settings {
+    let mut pair = brittle(&Settings {
         jitter: true,
         ..settings()
     });
@@ -220,7 +222,7 @@ fn jitter_draws_the_open_time_anew_at_each_trip() {
 
 #[test]
 fn a_half_open_breaker_lets_its_probes_pass_at_once_and_no_other() {
-    let mut pair = brittle(Settings {
+    let mut pair = brittle(&Settings {
         probes: 3,
         ..settings()
     });
@@ -235,7 +237,7 @@ fn a_half_open_breaker_lets_its_probes_pass_at_once_and_no_other() {
 
 #[test]
 fn a_probe_that_says_nothing_makes_room_for_another() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     pair.calls(1, FAILED).after(10 * MS);
     for _ in 0..10 {
         assert!(pair.call());
@@ -248,7 +250,7 @@ fn a_probe_that_says_nothing_makes_room_for_another() {
 
 #[test]
 fn a_probe_that_hangs_is_given_up_at_its_bound_by_the_next_call() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     pair.calls(1, FAILED).after(10 * MS);
     assert!(pair.call());
     pair.after(5 * MS - 1);
@@ -284,7 +286,7 @@ fn a_hung_probe_decides_a_round_only_with_what_the_others_said() {
 
 #[test]
 fn a_late_result_of_an_earlier_state_decides_nothing() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     for _ in 0..3 {
         pair.call();
     }
@@ -302,7 +304,7 @@ fn a_late_result_of_an_earlier_state_decides_nothing() {
 
 #[test]
 fn a_probe_of_an_earlier_round_decides_nothing_in_a_later() {
-    let mut pair = brittle(Settings {
+    let mut pair = brittle(&Settings {
         probes: 2,
         run: None,
         ..settings()
@@ -320,7 +322,7 @@ fn a_probe_of_an_earlier_round_decides_nothing_in_a_later() {
 
 #[test]
 fn a_forced_state_counts_nothing_and_ends_when_it_was_told_to() {
-    let mut pair = brittle(settings());
+    let mut pair = brittle(&settings());
     pair.run(&Step::Force(State::ForcedClosed, Some(7 * MS)));
     pair.calls(100, FAILED).after(7 * MS - 1).calls(1, FAILED);
     assert_eq!(pair.state(), State::ForcedClosed);
@@ -395,11 +397,25 @@ fn a_success_need_not_be_told_only_where_it_would_change_nothing() {
     let pair = Pair::new(&Settings { time, ..run });
     assert!(!unmoved(&pair), "it is a call of the last seconds");
 
-    let mut pair = brittle(settings());
-    let old = pair.machine.admit(&pair.world).unwrap();
+    let mut pair = brittle(&settings());
     pair.calls(1, FAILED).after(10 * MS);
     assert!(!unmoved(&pair), "it is a probe");
-    assert!(!pair.machine.is_unmoved_by_success(old));
+}
+
+#[test]
+fn a_result_is_late_however_many_changes_of_state_it_is_late() {
+    let pair = Pair::new(&Settings {
+        count: Some((1, failed(100, 1))),
+        ..settings()
+    });
+    let pass = pair.machine.admit(&pair.world).unwrap();
+    // As many as the slots of the window tell apart.
+    for _ in 0..1 << 16 {
+        pair.machine.reset(&pair.world);
+    }
+    pair.machine.settle(pass, FAILED, || 0, &pair.world);
+    let held = pair.machine.snapshot(&pair.world).count_window;
+    assert_eq!(held.map(|counts| counts.calls), Some(0));
 }
 
 #[test]
