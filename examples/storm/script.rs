@@ -31,7 +31,8 @@ const FAIL_SHARE: f64 = 0.5;
 const START_UP: Duration = Duration::from_millis(400);
 
 /// The share of its time that the full load takes from a process that is starting up, for turning
-/// calls away. (This is what makes cold services stay down under load.)
+/// calls away. This is what makes cold services stay down under load. With a start that no load can
+/// disturb every lane is back at once, and a breaker's open time costs its lane a little of the phase.
 const START_UP_DISTURBANCE: f64 = 0.6;
 
 /// A stretch of the script.
