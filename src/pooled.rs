@@ -2,7 +2,7 @@
 //!
 //! Every call must hold on to its layer's state: a future is `'static` and may outlive the service
 //! that made it. A plain `Arc` would make each call write the one reference count that all calls of
-//! all threads share: 9 ns alone, and more than 40 when two threads do it. That is more than the
+//! all threads share: 9 ns alone, and more than twice that when two threads do it. That is more than the
 //! rest of a closed circuit breaker. So a dropped clone is not given back to the count. It stays in
 //! a small pool of the thread that dropped it, and the next call on that thread takes it from there.
 //! In the steady state no call writes a line that another thread reads.

@@ -6,8 +6,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// A source of random numbers. With a seed, the *n*-th number drawn is always the same.
 ///
-/// Every draw makes a generator of its own from the seed and the number of the draw. That costs some
-/// ten nanoseconds and needs no lock; numbers are drawn only for a retry or a tripped breaker.
+/// Every draw makes a generator of its own from the seed and the number of the draw. That costs a
+/// few nanoseconds and needs no lock; numbers are drawn only for a retry or a tripped breaker.
 #[derive(Debug)]
 pub(crate) struct Rng {
     seed: u64,

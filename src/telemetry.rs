@@ -66,7 +66,7 @@ use std::{fmt, task::Poll, time::Duration};
 
 pub(crate) use metrics::{Counter, Gauge};
 
-use crate::error::{Limit, Reason, Rejected};
+use crate::error::{Limit, Reason};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,13 +187,7 @@ impl Telemetry {
     }
 
     /// The layer refuses a call.
-    #[inline]
-    pub(crate) fn rejected(&self, rejected: &Rejected) {
-        self.refused(rejected.reason());
-    }
-
-    /// The same, where the refusal itself is made later.
-    pub(crate) fn refused(&self, reason: Reason) {
+    pub(crate) fn rejected(&self, reason: Reason) {
         self.ended(Ending::Rejected);
         self.refusals[reason as usize].increment(1);
         tracing::debug!(

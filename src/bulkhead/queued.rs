@@ -161,7 +161,7 @@ where
                 Err(reason) => {
                     let telemetry = &this.shared.telemetry;
                     let rejected = Rejected::new(telemetry.name(), reason);
-                    telemetry.rejected(&rejected);
+                    telemetry.rejected(rejected.reason());
                     break Err(origin::reject(rejected));
                 }
             }

@@ -60,7 +60,7 @@ where
                 // The inner service keeps the readiness it reported; the next call admitted uses it.
                 let telemetry = &self.shared.telemetry;
                 let rejected = Rejected::new(telemetry.name(), Reason::BulkheadFull);
-                telemetry.rejected(&rejected);
+                telemetry.rejected(rejected.reason());
                 State::Rejected(rejected)
             }
         };

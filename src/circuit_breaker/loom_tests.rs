@@ -25,14 +25,8 @@ use crate::{
     window::{CountWindow, Counts, Outcome},
 };
 
-const GOOD: Outcome = Outcome {
-    failed: false,
-    slow: false,
-};
-const FAILED: Outcome = Outcome {
-    failed: true,
-    slow: false,
-};
+const GOOD: Outcome = Outcome::GOOD;
+const FAILED: Outcome = Outcome::FAILED;
 
 /// In nanoseconds. The second open time is twice as long.
 const OPEN_TIME: u64 = 10;

@@ -311,11 +311,7 @@ impl Machine {
         if now < self.probes_until.load(Acquire) {
             return false;
         }
-        let failed = Outcome {
-            failed: true,
-            slow: false,
-        };
-        let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, failed));
+        let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, Outcome::FAILED));
         self.update_probes(word, hung)
             .is_some_and(|probes| self.decide(word, probes, now, outside))
     }

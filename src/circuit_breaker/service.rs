@@ -64,7 +64,7 @@ where
             }
             // The inner service keeps the readiness it reported; the next call admitted uses it.
             Err(refusal) => {
-                shared.telemetry.refused(Reason::CircuitOpen);
+                shared.telemetry.rejected(Reason::CircuitOpen);
                 CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
             }
         }

@@ -189,7 +189,7 @@ impl Call {
     #[inline(never)]
     fn refuse(shared: &Shared) -> Rejected {
         let rejected = Rejected::new(shared.telemetry.name(), Reason::DeadlineExceeded);
-        shared.telemetry.rejected(&rejected);
+        shared.telemetry.rejected(rejected.reason());
         rejected
     }
 

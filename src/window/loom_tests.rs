@@ -10,18 +10,9 @@ use super::{CountWindow, Counts, Outcome, TimeWindow};
 
 const MS: u64 = 1_000_000;
 
-const GOOD: Outcome = Outcome {
-    failed: false,
-    slow: false,
-};
-const FAILED: Outcome = Outcome {
-    failed: true,
-    slow: false,
-};
-const SLOW: Outcome = Outcome {
-    failed: false,
-    slow: true,
-};
+const GOOD: Outcome = Outcome::GOOD;
+const FAILED: Outcome = Outcome::FAILED;
+const SLOW: Outcome = Outcome::SLOW;
 
 /// All ways in which the threads take turns, as far as one interrupts another so many times.
 fn explore(interruptions: usize, test: impl Fn() + Sync + Send + 'static) {

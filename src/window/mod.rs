@@ -24,6 +24,21 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    #[cfg(test)]
+    pub(crate) const GOOD: Self = Self {
+        failed: false,
+        slow: false,
+    };
+    pub(crate) const FAILED: Self = Self {
+        failed: true,
+        slow: false,
+    };
+    #[cfg(test)]
+    pub(crate) const SLOW: Self = Self {
+        failed: false,
+        slow: true,
+    };
+
     pub(crate) const fn is_good(self) -> bool {
         !self.failed && !self.slow
     }

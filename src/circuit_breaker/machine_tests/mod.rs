@@ -26,18 +26,9 @@ use model::{Bounds, Model, Settings, Ticket};
 const MS: u64 = 1_000_000;
 const YEAR: u64 = 365 * 24 * 3_600_000 * MS;
 
-const GOOD: Outcome = Outcome {
-    failed: false,
-    slow: false,
-};
-const FAILED: Outcome = Outcome {
-    failed: true,
-    slow: false,
-};
-const SLOW: Outcome = Outcome {
-    failed: false,
-    slow: true,
-};
+const GOOD: Outcome = Outcome::GOOD;
+const FAILED: Outcome = Outcome::FAILED;
+const SLOW: Outcome = Outcome::SLOW;
 
 /// A world whose clock and chance do as they are told.
 #[derive(Default)]

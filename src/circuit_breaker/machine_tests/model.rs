@@ -72,10 +72,7 @@ pub(super) struct Model {
     closed_at: u64,
 }
 
-const FAILED: Outcome = Outcome {
-    failed: true,
-    slow: false,
-};
+const FAILED: Outcome = Outcome::FAILED;
 
 pub(super) fn count(outcomes: &[Outcome]) -> Counts {
     let number = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|it| is(it)).count() as u64;

@@ -9,14 +9,8 @@ use proptest::test_runner::RngSeed;
 
 use super::{Counts, Outcome};
 
-const GOOD: Outcome = Outcome {
-    failed: false,
-    slow: false,
-};
-const FAILED: Outcome = Outcome {
-    failed: true,
-    slow: false,
-};
+const GOOD: Outcome = Outcome::GOOD;
+const FAILED: Outcome = Outcome::FAILED;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
