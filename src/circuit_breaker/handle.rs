@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::{layer::Shared, rules::Cause, word::State};
+use super::{cause::Cause, layer::Shared, trip::Statistics, word::State};
 use crate::{
     pooled::PooledArc,
     time::{self, Instant, nanos},
-    window::Counts,
 };
 
 /// Sees and steers the breaker of a layer; made by
@@ -94,11 +93,6 @@ pub struct Snapshot {
     /// When the open or forced state ends; zero once it is due. From then on the next call to an open
     /// breaker is a probe. `None` in a state that time does not end.
     pub ends_in: Option<Duration>,
-    /// Failures in a row, where the breaker is closed and has
-    /// [such a rule](super::CircuitBreakerBuilder::consecutive_failures).
-    pub consecutive_failures: u32,
-    /// What the count window holds, where the breaker is closed and has one.
-    pub count_window: Option<Counts>,
-    /// What the time window holds, where the breaker is closed and has one.
-    pub time_window: Option<Counts>,
+    /// What it has counted, where it is closed; nothing else.
+    pub statistics: Statistics,
 }

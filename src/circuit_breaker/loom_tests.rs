@@ -18,7 +18,8 @@ use loom::thread;
 use super::{
     Cause, State, Thresholds,
     machine::{Change, Machine, Outside, Pass, Refusal, Rules},
-    rules::{ProbeRule, Rates},
+    rules::Rates,
+    trip::{Run, Trip},
 };
 use crate::{
     backoff::{Backoff, Jitter},
@@ -66,16 +67,19 @@ impl Outside for Breaker {
 impl Breaker {
     /// Trips at so many failures in a row, or where all of two calls fail.
     fn new(run: u32, probes: u8) -> Self {
-        let run = NonZeroU32::new(run);
+        let window = CountWindow::new(NonZeroU16::new(2).unwrap());
         let thresholds = Thresholds::failure_rate(1.0).minimum_calls(2);
         let rates = Rates::check(thresholds, Some(2)).unwrap();
         let ns = Duration::from_nanos;
         let open_time = Backoff::exponential(ns(OPEN_TIME), ns(1_000)).unwrap();
-        let rules = Rules {
-            run,
-            count: Some((CountWindow::new(NonZeroU16::new(2).unwrap()), rates)),
+        let trip = Trip {
+            run: NonZeroU32::new(run).map(Run::new),
+            count: Some((window, rates)),
             time: None,
-            probes: ProbeRule::new(probes, run, &[rates]),
+        };
+        let rules = Rules {
+            probes: trip.probe_rule(probes),
+            trip,
             probe_nanos: PROBE_TIME,
             open_time: open_time.with_jitter(Jitter::None),
             lasting_nanos: u64::MAX,
@@ -136,9 +140,9 @@ impl Breaker {
     }
 
     fn assert_empty(&self) {
-        let snapshot = self.0.machine.snapshot(self);
-        assert_eq!(snapshot.count_window, Some(Counts::default()));
-        assert_eq!(snapshot.consecutive_failures, 0);
+        let statistics = self.0.machine.snapshot(self).statistics;
+        assert_eq!(statistics.count_window, Some(Counts::default()));
+        assert_eq!(statistics.consecutive_failures, 0);
     }
 }
 
@@ -312,9 +316,9 @@ fn a_late_result_takes_nothing_from_the_state_after_it() {
         let pass = breaker.admit().unwrap();
         breaker.settle(pass, FAILED);
         other.join().unwrap();
-        let snapshot = breaker.0.machine.snapshot(&breaker);
-        assert_eq!(snapshot.consecutive_failures, 1);
-        assert_eq!(snapshot.count_window.map(|counts| counts.failed), Some(1));
+        let statistics = breaker.0.machine.snapshot(&breaker).statistics;
+        assert_eq!(statistics.consecutive_failures, 1);
+        assert_eq!(statistics.count_window.map(|counts| counts.failed), Some(1));
     });
 }
 

@@ -6,22 +6,24 @@
 //! made under a lock, one at a time, each from the word that the deciding call saw: of several that
 //! decide at once one makes the change, and the others find another generation.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use super::{
+    cause::Cause,
     handle::Snapshot,
-    rules::{Cause, ProbeRule, Rates},
+    rules::ProbeRule,
+    trip::{Statistics, Trip},
     word::{Probes, State, Word},
 };
 use crate::{
     backoff::{Backoff, Position},
     sync::{
         AtomicU64, Mutex, MutexGuard,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        Ordering::{AcqRel, Acquire, Release},
         lock,
     },
     time::nanos,
-    window::{CountWindow, Outcome, TimeWindow},
+    window::Outcome,
 };
 
 /// What the machine needs of the world.
@@ -57,10 +59,7 @@ impl Pass {
 /// The rules by which a machine runs, checked.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// So many failures in a row.
-    pub(super) run: Option<NonZeroU32>,
-    pub(super) count: Option<(CountWindow, Rates)>,
-    pub(super) time: Option<(TimeWindow, Rates)>,
+    pub(super) trip: Trip,
     pub(super) probes: ProbeRule,
     /// How long a probe may take.
     pub(super) probe_nanos: u64,
@@ -77,8 +76,6 @@ pub(super) struct Machine {
     probes: AtomicU64,
     /// When the probe admitted last is late. Only ever grows.
     probes_until: AtomicU64,
-    /// Failures in a row (low half) and the generation they belong to (high half).
-    run: AtomicU64,
     rules: Rules,
     /// Held while the state changes.
     history: Mutex<History>,
@@ -122,7 +119,6 @@ impl Machine {
             until: AtomicU64::new(FOREVER),
             probes: AtomicU64::new(0),
             probes_until: AtomicU64::new(0),
-            run: AtomicU64::new(0),
             rules,
             history: Mutex::new(History {
                 open_time: Position::START,
@@ -192,14 +188,7 @@ impl Machine {
     /// settled.
     #[inline]
     pub(super) fn is_unmoved_by_success(&self, pass: Pass) -> bool {
-        let Rules { count, time, .. } = &self.rules;
-        self.load() == pass.0
-            && pass.0.is(State::Closed)
-            && self.run.load(Relaxed) as u32 == 0
-            && count
-                .as_ref()
-                .is_none_or(|(window, _)| window.is_full_of_good())
-            && time.is_none()
+        self.load() == pass.0 && pass.0.is(State::Closed) && self.rules.trip.is_unmoved_by_success()
     }
 
     /// Records how a call went that was admitted with `pass`. `now` is asked for only if it matters.
@@ -216,7 +205,8 @@ impl Machine {
         }
         match word.state() {
             State::Closed => {
-                if let Some(cause) = self.record(word.generation(), outcome, &now) {
+                let trip = &self.rules.trip;
+                if let Some(cause) = trip.record(word.generation(), outcome, &now) {
                     self.change(word, State::Open, cause, now(), outside);
                 }
             }
@@ -250,48 +240,6 @@ impl Machine {
                 ..probes
             })
         });
-    }
-
-    /// Enters an outcome into every window; returns the first rule that it made trip.
-    fn record(&self, generation: u32, outcome: Outcome, now: impl Fn() -> u64) -> Option<Cause> {
-        let Rules {
-            run, count, time, ..
-        } = &self.rules;
-        let by_run = run.and_then(|limit| {
-            let run = self.record_run(generation, outcome.failed);
-            (run >= limit.get()).then_some(Cause::ConsecutiveFailures)
-        });
-        let by_count = count.as_ref().and_then(|(window, rates)| {
-            let counts = window.record(generation, outcome)?;
-            rates.judge(counts, Cause::CountFailureRate, Cause::CountSlowCallRate)
-        });
-        let by_time = time.as_ref().and_then(|(window, rates)| {
-            let counts = window.record(generation, outcome, now())?;
-            rates.judge(counts, Cause::TimeFailureRate, Cause::TimeSlowCallRate)
-        });
-        by_run.or(by_count).or(by_time)
-    }
-
-    /// The number of failures in a row, this outcome included.
-    fn record_run(&self, generation: u32, failed: bool) -> u32 {
-        let mut old = self.run.load(Relaxed);
-        loop {
-            let (of, run) = ((old >> 32) as u32, old as u32);
-            let run = if of == generation { run } else { 0 };
-            if run == 0 && !failed {
-                return 0; // healthy, and nothing to write
-            }
-            // A straggler would take the run of a later generation for one of its own.
-            if generation.wrapping_sub(of) > u32::MAX / 2 {
-                return 0;
-            }
-            let run = if failed { run.saturating_add(1) } else { 0 };
-            let new = u64::from(generation) << 32 | u64::from(run);
-            match self.run.compare_exchange_weak(old, new, AcqRel, Relaxed) {
-                Ok(_) => return run,
-                Err(newer) => old = newer,
-            }
-        }
     }
 
     fn admit_probe(&self, word: Word, now: u64) -> bool {
@@ -399,9 +347,7 @@ impl Machine {
                 self.probes.store(round.pack(), Release);
             }
             State::Closed => {
-                if let Some((window, _)) = &self.rules.count {
-                    window.begin_era(next.generation());
-                }
+                self.rules.trip.begin(next.generation());
                 history.closed_at = now;
             }
             State::ForcedOpen | State::ForcedClosed => {}
@@ -426,22 +372,16 @@ impl Machine {
         let closed = state == State::Closed;
         let until = self.until.load(Acquire);
         let is_timed = !matches!(state, State::Closed | State::HalfOpen) && until != FOREVER;
-        let Rules { count, time, .. } = &self.rules;
-        let run = self.run.load(Acquire);
-        let run_is_of_now = closed && (run >> 32) as u32 == generation;
+        let trip = &self.rules.trip;
         Snapshot {
             state,
             cause: history.cause,
             ends_in: is_timed.then(|| Duration::from_nanos(until.saturating_sub(now))),
-            consecutive_failures: if run_is_of_now { run as u32 } else { 0 },
-            count_window: count
-                .as_ref()
-                .filter(|_| closed)
-                .map(|(window, _)| window.counts()),
-            time_window: time
-                .as_ref()
-                .filter(|_| closed)
-                .map(|(window, _)| window.counts(generation, now)),
+            statistics: if closed {
+                trip.statistics(generation, now)
+            } else {
+                Statistics::default()
+            },
         }
     }
 }

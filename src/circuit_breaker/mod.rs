@@ -65,6 +65,8 @@
 //! # }
 //! ```
 
+mod builder;
+mod cause;
 mod future;
 mod handle;
 mod layer;
@@ -77,12 +79,17 @@ mod rules;
 #[cfg(all(test, not(steadfast_loom)))]
 mod rules_tests;
 mod service;
+mod settings;
+mod trip;
 mod word;
 
 pub use crate::window::Counts;
+pub use builder::CircuitBreakerBuilder;
+pub use cause::Cause;
 pub use future::CircuitBreakerFuture;
 pub use handle::{CircuitBreakerHandle, Snapshot};
-pub use layer::{CircuitBreakerBuilder, CircuitBreakerLayer};
-pub use rules::{Cause, Thresholds};
+pub use layer::CircuitBreakerLayer;
+pub use rules::Thresholds;
 pub use service::CircuitBreaker;
+pub use trip::Statistics;
 pub use word::State;

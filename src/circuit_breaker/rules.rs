@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::word::Probes;
+use super::{cause::Cause, word::Probes};
 use crate::{
     error::InvalidSetting,
     window::{Counts, Ratio},
@@ -117,54 +117,6 @@ impl Rates {
     }
 }
 
-/// Why a breaker changed its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Cause {
-    /// So many calls failed in a row.
-    ConsecutiveFailures,
-    /// Too large a share of the last calls failed.
-    CountFailureRate,
-    /// Too large a share of the last calls was slow.
-    CountSlowCallRate,
-    /// Too large a share of the calls of the last seconds failed.
-    TimeFailureRate,
-    /// Too large a share of the calls of the last seconds was slow.
-    TimeSlowCallRate,
-    /// The open time is over.
-    OpenTimeOver,
-    /// Enough probes went well.
-    ProbesSucceeded,
-    /// Too many probes failed, were slow, or hung.
-    ProbesFailed,
-    /// A person or a program said so.
-    Forced,
-    /// The time for which it was said is over.
-    ForcedTimeOver,
-    /// A person or a program reset the breaker.
-    Reset,
-}
-
-impl Cause {
-    /// The cause as events spell it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ConsecutiveFailures => "consecutive_failures",
-            Self::CountFailureRate => "count_failure_rate",
-            Self::CountSlowCallRate => "count_slow_call_rate",
-            Self::TimeFailureRate => "time_failure_rate",
-            Self::TimeSlowCallRate => "time_slow_call_rate",
-            Self::OpenTimeOver => "open_time_over",
-            Self::ProbesSucceeded => "probes_succeeded",
-            Self::ProbesFailed => "probes_failed",
-            Self::Forced => "forced",
-            Self::ForcedTimeOver => "forced_time_over",
-            Self::Reset => "reset",
-        }
-    }
-}
-
 /// How the probes of a half-open round are judged: by the rules of the closed state, as if the probes
 /// were its window. A run of failures longer than the round cannot be seen, so it is cut to the round.
 #[derive(Clone, Copy, Debug)]
@@ -181,21 +133,25 @@ impl ProbeRule {
     const NEVER: u8 = u8::MAX;
     pub(super) const MAX_PROBES: u8 = Self::NEVER - 1;
 
-    pub(super) fn new(probes: u8, run: Option<NonZeroU32>, windows: &[Rates]) -> Self {
-        let strictest = |ratio: fn(&Rates) -> Option<Ratio>| {
-            let ratios = windows.iter().filter_map(ratio);
-            ratios
-                .map(|ratio| ratio.least_part(probes.into()) as u8)
-                .min()
-                .unwrap_or(Self::NEVER)
+    pub(super) fn new<'a>(
+        probes: u8,
+        run: Option<NonZeroU32>,
+        windows: impl Iterator<Item = &'a Rates>,
+    ) -> Self {
+        let least = |ratio: Option<Ratio>| {
+            ratio.map_or(Self::NEVER, |ratio| ratio.least_part(probes.into()) as u8)
         };
-        let run = run.map_or(Self::NEVER, |run| run.get().min(probes.into()) as u8);
-        Self {
+        let mut rule = Self {
             probes,
-            failed: strictest(|rates| rates.failed),
-            slow: strictest(|rates| rates.slow),
-            run,
+            failed: Self::NEVER,
+            slow: Self::NEVER,
+            run: run.map_or(Self::NEVER, |run| run.get().min(probes.into()) as u8),
+        };
+        for rates in windows {
+            rule.failed = rule.failed.min(least(rates.failed));
+            rule.slow = rule.slow.min(least(rates.slow));
         }
+        rule
     }
 
     /// One more probe in flight, if the round has one left.

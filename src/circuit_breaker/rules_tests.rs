@@ -40,7 +40,7 @@ impl Limits {
             .map(|n| rates(Thresholds::slow_call_rate(share(n))));
         let windows: Vec<_> = failed.into_iter().chain(slow).collect();
         let run = self.run.and_then(|run| NonZeroU32::new(run.into()));
-        ProbeRule::new(probes, run, &windows)
+        ProbeRule::new(probes, run, windows.iter())
     }
 
     /// Whether a round that ended like this is one that failed.
@@ -154,7 +154,7 @@ fn no_more_are_admitted_than_the_round_has() {
 fn a_share_of_the_window_is_the_same_share_of_the_probes_rounded_up() {
     let fails_at = |share, of: u8| {
         let rates = Rates::check(Thresholds::failure_rate(share), None).unwrap();
-        let rule = ProbeRule::new(of, None, &[rates]);
+        let rule = ProbeRule::new(of, None, [rates].iter());
         let failures = |failed| Probes {
             done: failed,
             failed,
@@ -171,7 +171,7 @@ fn a_share_of_the_window_is_the_same_share_of_the_probes_rounded_up() {
 #[test]
 fn of_two_windows_the_stricter_judges() {
     let rates = |share| Rates::check(Thresholds::failure_rate(share), None).unwrap();
-    let rule = ProbeRule::new(4, None, &[rates(1.0), rates(0.5), rates(0.75)]);
+    let rule = ProbeRule::new(4, None, [rates(1.0), rates(0.5), rates(0.75)].iter());
     let failures = |failed| Probes {
         done: failed,
         failed,
@@ -183,7 +183,7 @@ fn of_two_windows_the_stricter_judges() {
 
 #[test]
 fn a_run_longer_than_the_round_is_cut_to_the_round() {
-    let rule = ProbeRule::new(2, NonZeroU32::new(1_000), &[]);
+    let rule = ProbeRule::new(2, NonZeroU32::new(1_000), [].iter());
     let failures = |failed| Probes {
         done: failed,
         failed,

@@ -218,6 +218,6 @@ fn a_window_of_time_takes_the_same_memory_however_many_calls_it_holds() {
         let allocated = allocated_by(calls, &mut service);
         assert_eq!(allocated, AllocationInfo::default(), "{calls} calls");
     }
-    let held = layer.handle().snapshot().time_window.unwrap();
+    let held = layer.handle().snapshot().statistics.time_window.unwrap();
     assert!(held.calls > 1_000_000 && held.failed > 10_000, "{held:?}");
 }

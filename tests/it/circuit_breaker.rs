@@ -114,7 +114,7 @@ async fn a_success_ends_a_run_of_failures_and_an_ignored_call_does_not() {
     ] {
         let _ = send(&mut breaker, act).await;
     }
-    assert_eq!(layer.handle().snapshot().consecutive_failures, 2);
+    assert_eq!(layer.handle().snapshot().statistics.consecutive_failures, 2);
     send(&mut breaker, Act::Fail(1)).await.unwrap_err();
     assert_eq!(layer.handle().state(), State::Open);
 }
@@ -139,7 +139,7 @@ async fn a_count_window_forgets_a_failure_after_as_many_calls_as_it_holds() {
     let (mut breaker, handle, _) = build(CircuitBreakerLayer::builder().count_window(10, window));
     send_all(&mut breaker, times(4, Act::Fail(1))).await;
     send_all(&mut breaker, times(10, Act::Succeed)).await;
-    assert_eq!(handle.snapshot().count_window.unwrap().failed, 0);
+    assert_eq!(handle.snapshot().statistics.count_window.unwrap().failed, 0);
     send_all(&mut breaker, times(4, Act::Fail(1))).await;
     assert_eq!(handle.state(), State::Closed);
 }
@@ -172,7 +172,7 @@ async fn a_time_window_opens_at_its_rate_and_forgets_with_time() {
     send_all(&mut breaker, times(9, Act::Fail(1))).await;
     advance(secs(10)).await;
     send_all(&mut breaker, times(9, Act::Fail(1))).await;
-    assert_eq!(handle.snapshot().time_window.unwrap().calls, 9);
+    assert_eq!(handle.snapshot().statistics.time_window.unwrap().calls, 9);
     assert_eq!(handle.state(), State::Closed);
 }
 
@@ -185,7 +185,7 @@ async fn slow_calls_open_it_though_they_succeed_and_slow_is_strictly_longer() {
             .slow_call_duration(ms(100)),
     );
     send_all(&mut breaker, times(3, Act::Take(ms(100)))).await;
-    assert_eq!(handle.snapshot().count_window.unwrap().slow, 0);
+    assert_eq!(handle.snapshot().statistics.count_window.unwrap().slow, 0);
     send_all(&mut breaker, times(3, Act::Take(ms(101)))).await;
     assert_eq!(handle.state(), State::Open);
     assert_eq!(handle.snapshot().cause, Some(Cause::CountSlowCallRate));
@@ -203,8 +203,8 @@ async fn a_slow_call_that_fails_counts_once_in_each_rate() {
     send_all(&mut breaker, [Act::FailAfter(ms(200)), Act::Succeed]).await;
     let snapshot = handle.snapshot();
     for counts in [
-        snapshot.count_window.unwrap(),
-        snapshot.time_window.unwrap(),
+        snapshot.statistics.count_window.unwrap(),
+        snapshot.statistics.time_window.unwrap(),
     ] {
         assert_eq!((counts.calls, counts.failed, counts.slow), (2, 1, 1));
     }
@@ -483,7 +483,7 @@ async fn a_late_result_decides_nothing_in_another_state() {
 
     // Closed again when the third comes back: a failure of a generation that is over.
     late.await;
-    assert_eq!(handle.snapshot().consecutive_failures, 0);
+    assert_eq!(handle.snapshot().statistics.consecutive_failures, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -566,7 +566,7 @@ async fn calls_cut_by_our_own_outer_timeout_count_however_short_it_is() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_is_judged_by_how_long_it_ran() {
     let (breaker, handle, _) = build(simple().slow_call_duration(secs(1)));
-    let failures = || handle.snapshot().consecutive_failures;
+    let failures = || handle.snapshot().statistics.consecutive_failures;
     let cut_after = |after| {
         let mut breaker = breaker.clone();
         async move { drop(timeout(after, send(&mut breaker, Act::Hang)).await) }
@@ -635,7 +635,7 @@ async fn verdicts_rule_an_answer_can_be_a_failure_and_an_error_a_success_or_noth
     let mut breaker = layer.layer(Scripted::new().0);
     let as_attempt = |n: u32| Context::new().with_attempt(n.try_into().unwrap());
     let counts = || {
-        let counts = layer.handle().snapshot().count_window.unwrap();
+        let counts = layer.handle().snapshot().statistics.count_window.unwrap();
         (counts.calls, counts.failed)
     };
     as_attempt(2)
@@ -664,7 +664,7 @@ async fn what_a_layer_below_refused_is_not_held_against_the_service() {
             .unwrap_err()
             .rejected();
     }
-    assert_eq!(layer.handle().snapshot().consecutive_failures, 0);
+    assert_eq!(layer.handle().snapshot().statistics.consecutive_failures, 0);
     assert_eq!(layer.handle().state(), State::Closed);
 }
 

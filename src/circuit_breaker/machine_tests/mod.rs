@@ -15,7 +15,8 @@ use proptest::test_runner::RngSeed;
 use super::{
     Snapshot, State, Thresholds,
     machine::{Change, Machine, Outside, Pass, Refusal, Rules},
-    rules::{ProbeRule, Rates},
+    rules::Rates,
+    trip::{Run, Statistics, Trip},
 };
 use crate::{
     backoff::{Backoff, Jitter},
@@ -53,8 +54,7 @@ impl Outside for World {
 }
 
 fn rules(settings: &Settings) -> Rules {
-    let mut windows = Vec::new();
-    let mut rates = |bounds: Bounds, size| {
+    let rates = |bounds: Bounds, size| {
         let share = |percent: u64| percent as f64 / 100.0;
         let thresholds = match (bounds.failed, bounds.slow) {
             (Some(failed), None) => Thresholds::failure_rate(share(failed)),
@@ -64,9 +64,7 @@ fn rules(settings: &Settings) -> Rules {
             }
             (None, None) => unreachable!("a window has a threshold"),
         };
-        let rates = Rates::check(thresholds.minimum_calls(bounds.minimum), size).unwrap();
-        windows.push(rates);
-        rates
+        Rates::check(thresholds.minimum_calls(bounds.minimum), size).unwrap()
     };
     let count = settings.count.map(|(size, bounds)| {
         let window = CountWindow::new(NonZeroU16::new(size).unwrap());
@@ -75,7 +73,8 @@ fn rules(settings: &Settings) -> Rules {
     let time = settings
         .time
         .map(|(slice, bounds)| (TimeWindow::new(10 * slice), rates(bounds, None)));
-    let run = settings.run.and_then(NonZeroU32::new);
+    let run = settings.run.and_then(NonZeroU32::new).map(Run::new);
+    let trip = Trip { run, count, time };
     let ns = Duration::from_nanos;
     let jitter = if settings.jitter {
         Jitter::Full
@@ -83,10 +82,8 @@ fn rules(settings: &Settings) -> Rules {
         Jitter::None
     };
     Rules {
-        run,
-        count,
-        time,
-        probes: ProbeRule::new(settings.probes, run, &windows),
+        probes: trip.probe_rule(settings.probes),
+        trip,
         probe_nanos: settings.probe_nanos,
         open_time: Backoff::exponential(ns(settings.open_base), ns(settings.open_cap))
             .unwrap()
@@ -214,13 +211,15 @@ impl Pair {
             state: model.state(),
             cause: model.changes.last().map(|change| change.cause),
             ends_in: model.until().map(left),
-            consecutive_failures: if has_run {
-                model.failures_in_a_row()
-            } else {
-                0
+            statistics: Statistics {
+                consecutive_failures: if has_run {
+                    model.failures_in_a_row()
+                } else {
+                    0
+                },
+                count_window: model.count_window().filter(|_| closed),
+                time_window: model.time_window().filter(|_| closed),
             },
-            count_window: model.count_window().filter(|_| closed),
-            time_window: model.time_window().filter(|_| closed),
         };
         assert_eq!(self.machine.snapshot(world), expected);
     }

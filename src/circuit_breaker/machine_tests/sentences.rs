@@ -414,7 +414,7 @@ fn a_result_is_late_however_many_changes_of_state_it_is_late() {
         pair.machine.reset(&pair.world);
     }
     pair.machine.settle(pass, FAILED, || 0, &pair.world);
-    let held = pair.machine.snapshot(&pair.world).count_window;
+    let held = pair.machine.snapshot(&pair.world).statistics.count_window;
     assert_eq!(held.map(|counts| counts.calls), Some(0));
 }
 

@@ -1,0 +1,49 @@
+//! Why a breaker changes its state.
+
+/// Why a breaker changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// So many calls failed in a row.
+    ConsecutiveFailures,
+    /// Too large a share of the last calls failed.
+    CountFailureRate,
+    /// Too large a share of the last calls was slow.
+    CountSlowCallRate,
+    /// Too large a share of the calls of the last seconds failed.
+    TimeFailureRate,
+    /// Too large a share of the calls of the last seconds was slow.
+    TimeSlowCallRate,
+    /// The open time is over.
+    OpenTimeOver,
+    /// Enough probes went well.
+    ProbesSucceeded,
+    /// Too many probes failed, were slow, or hung.
+    ProbesFailed,
+    /// A person or a program said so.
+    Forced,
+    /// The time for which it was said is over.
+    ForcedTimeOver,
+    /// A person or a program reset the breaker.
+    Reset,
+}
+
+impl Cause {
+    /// The cause as events spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::CountFailureRate => "count_failure_rate",
+            Self::CountSlowCallRate => "count_slow_call_rate",
+            Self::TimeFailureRate => "time_failure_rate",
+            Self::TimeSlowCallRate => "time_slow_call_rate",
+            Self::OpenTimeOver => "open_time_over",
+            Self::ProbesSucceeded => "probes_succeeded",
+            Self::ProbesFailed => "probes_failed",
+            Self::Forced => "forced",
+            Self::ForcedTimeOver => "forced_time_over",
+            Self::Reset => "reset",
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The settings of a breaker, and what is wrong with them.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
+
+use super::{
+    machine::Rules,
+    rules::{ProbeRule, Rates, Thresholds},
+    trip::{Run, Trip},
+};
+use crate::{
+    backoff::{Backoff, Jitter},
+    error::{InvalidSetting, not_zero},
+    time::nanos,
+    window::{CountWindow, TimeWindow},
+};
+
+/// As given to the builder, whose methods say what each is.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) name: &'static str,
+    pub(super) consecutive_failures: Option<u32>,
+    pub(super) count_window: Option<(u32, Thresholds)>,
+    pub(super) time_window: Option<(Duration, Thresholds)>,
+    pub(super) slow_call_duration: Duration,
+    pub(super) open_time: Option<Backoff>,
+    pub(super) lasting_close: Option<Duration>,
+    pub(super) half_open_probes: u32,
+    pub(super) half_open_timeout: Duration,
+    pub(super) seed: Option<u64>,
+}
+
+impl Settings {
+    pub(super) const DEFAULT: Self = Self {
+        name: "circuit_breaker",
+        consecutive_failures: None,
+        count_window: None,
+        time_window: None,
+        slow_call_duration: Duration::from_secs(1),
+        open_time: None,
+        lasting_close: None,
+        half_open_probes: 3,
+        half_open_timeout: Duration::from_secs(10),
+        seed: None,
+    };
+
+    /// The settings, checked, as the machine takes them.
+    pub(super) fn rules(&self) -> Result<Rules, InvalidSetting> {
+        let trip = self.trip()?;
+        let open_time = self.open_time()?;
+        let half_open_timeout = not_zero("half_open_timeout", self.half_open_timeout)?;
+        Ok(Rules {
+            probes: trip.probe_rule(self.probes()?),
+            trip,
+            probe_nanos: nanos(half_open_timeout),
+            lasting_nanos: nanos(self.lasting_close.unwrap_or(open_time.cap())),
+            open_time,
+        })
+    }
+
+    pub(super) fn slow(&self) -> Result<Duration, InvalidSetting> {
+        not_zero("slow_call_duration", self.slow_call_duration)
+    }
+
+    fn trip(&self) -> Result<Trip, InvalidSetting> {
+        let has_rule = self.consecutive_failures.is_some()
+            || self.count_window.is_some()
+            || self.time_window.is_some();
+        let count_window = match self.count_window {
+            None if !has_rule => Some((100, Thresholds::failure_rate(0.5))),
+            given => given,
+        };
+        Ok(Trip {
+            run: self.consecutive_failures.map(run).transpose()?,
+            count: count_window.map(count).transpose()?,
+            time: self.time_window.map(time).transpose()?,
+        })
+    }
+
+    fn probes(&self) -> Result<u8, InvalidSetting> {
+        match u8::try_from(self.half_open_probes) {
+            Ok(probes) if (1..=ProbeRule::MAX_PROBES).contains(&probes) => Ok(probes),
+            _ => {
+                let probes = self.half_open_probes;
+                Err(InvalidSetting::new(
+                    "half_open_probes",
+                    probes,
+                    "in 1..=254",
+                ))
+            }
+        }
+    }
+
+    fn open_time(&self) -> Result<Backoff, InvalidSetting> {
+        let open_time = match &self.open_time {
+            Some(backoff) => backoff.clone(),
+            None => Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60))?
+                .with_jitter(Jitter::Equal),
+        };
+        not_zero("open_time", open_time.cap())?;
+        Ok(open_time)
+    }
+}
+
+fn run(failures: u32) -> Result<Run, InvalidSetting> {
+    let limit = NonZeroU32::new(failures)
+        .ok_or_else(|| InvalidSetting::new("consecutive_failures", 0, "at least 1"))?;
+    Ok(Run::new(limit))
+}
+
+fn count((calls, thresholds): (u32, Thresholds)) -> Result<(CountWindow, Rates), InvalidSetting> {
+    let size = u16::try_from(calls).ok().and_then(NonZeroU16::new);
+    let size = size.ok_or_else(|| InvalidSetting::new("count_window", calls, "in 1..=65535"))?;
+    let rates = Rates::check(thresholds, Some(calls))?;
+    Ok((CountWindow::new(size), rates))
+}
+
+fn time(
+    (duration, thresholds): (Duration, Thresholds),
+) -> Result<(TimeWindow, Rates), InvalidSetting> {
+    let length = nanos(duration);
+    if length < TimeWindow::LEAST_NANOS {
+        return Err(InvalidSetting::new(
+            "time_window",
+            duration,
+            "at least 10 ms",
+        ));
+    }
+    let rates = Rates::check(thresholds, None)?;
+    Ok((TimeWindow::new(length), rates))
+}
