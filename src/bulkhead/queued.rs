@@ -20,7 +20,7 @@ use crate::{
     oneshot::Oneshot,
     origin,
     pooled::PooledArc,
-    time::{self, Sleep},
+    time::{self, Timer},
 };
 
 /// Lets calls wait while too many are in flight, and refuses them while too many wait.
@@ -94,8 +94,7 @@ enum State<S: Service<Req>, Req> {
     Waiting {
         wait: Wait,
         /// Why the call is refused when the timer fires, if there is to be one.
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Timer>,
         reason: Reason,
     },
     // In this order: the inner future is gone before its permit is given back.
@@ -137,10 +136,15 @@ where
                     timer,
                     reason,
                 } => match wait.poll(cx) {
-                    Poll::Ready(permit) => Ok(permit),
+                    Poll::Ready(permit) => {
+                        if let Some(timer) = timer.take() {
+                            timer.recycle();
+                        }
+                        Ok(permit)
+                    }
                     Poll::Pending => {
                         // With no timer the wait ends with a permit only.
-                        let Some(timer) = timer.as_pin_mut() else {
+                        let Some(timer) = timer else {
                             return Poll::Pending;
                         };
                         ready!(timer.poll(cx));
@@ -174,7 +178,7 @@ where
 }
 
 /// When the wait is over, and why: the bound of the queue or the deadline, whichever comes first.
-fn timer(max_wait: Duration) -> (Option<Sleep>, Reason) {
+fn timer(max_wait: Duration) -> (Option<Timer>, Reason) {
     let bound = time::now().checked_add(max_wait);
     let deadline = Context::current().deadline();
     let (end, reason) = match (bound, deadline) {
@@ -184,5 +188,5 @@ fn timer(max_wait: Duration) -> (Option<Sleep>, Reason) {
         (None, Some(deadline)) => (Some(deadline), Reason::DeadlineExceeded),
         (bound, _) => (bound, Reason::QueueTimeout),
     };
-    (end.map(time::sleep_until), reason)
+    (end.map(Timer::until), reason)
 }

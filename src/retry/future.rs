@@ -18,7 +18,7 @@ use crate::{
     origin,
     pooled::PooledArc,
     telemetry::{Course, Ending},
-    time::{self, Sleep},
+    time::{self, Timer},
 };
 
 /// Response future of [`Retry`](super::Retry).
@@ -38,7 +38,7 @@ opaque_debug!(RetryFuture<S, Req, C, Q>);
 #[pin_project(project = StateProj)]
 enum State<F> {
     Attempting(#[pin] F),
-    Waiting(#[pin] Sleep),
+    Waiting(Timer),
     Readying,
     Done,
 }
@@ -88,13 +88,13 @@ where
                     };
                     let can_clone = this.again.is_some();
                     match this.call.next(failure, can_clone) {
-                        Some(Next::After(sleep)) => this.state.set(State::Waiting(sleep)),
+                        Some(Next::After(timer)) => this.state.set(State::Waiting(timer)),
                         Some(Next::AtOnce) => this.state.set(State::Readying),
                         None => break result,
                     }
                 }
-                StateProj::Waiting(sleep) => {
-                    ready!(sleep.poll(cx));
+                StateProj::Waiting(timer) => {
+                    ready!(timer.poll(cx));
                     this.state.set(State::Readying);
                 }
                 StateProj::Readying => {
@@ -131,7 +131,7 @@ where
 /// How the next attempt begins.
 pub(super) enum Next {
     AtOnce,
-    After(Sleep),
+    After(Timer),
 }
 
 /// Where a call stands between its attempts. Tells how it ended when it is dropped.
@@ -228,7 +228,7 @@ impl Call {
         Some(if delay.is_zero() {
             Next::AtOnce
         } else {
-            Next::After(time::sleep_until(time::now() + delay))
+            Next::After(Timer::until(time::now() + delay))
         })
     }
 }

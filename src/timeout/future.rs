@@ -18,7 +18,7 @@ use crate::{
     origin,
     pooled::PooledArc,
     telemetry::{Course, Ending},
-    time::{self, Instant, Sleep},
+    time::{self, Instant, Timer},
 };
 
 /// Response future of [`Timeout`](super::Timeout).
@@ -41,8 +41,7 @@ enum State<F> {
         wait: Wait,
         /// There from when the inner future is first found pending, unless nothing within the clock's
         /// reach would end the wait.
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Timer>,
         call: Call,
     },
     Rejected(Rejected),
@@ -106,11 +105,14 @@ where
             StateProj::Called {
                 future,
                 wait,
-                mut timer,
+                timer,
                 call,
             } => {
                 let polled = call.course.watch(|| future.poll(cx));
                 if polled.is_ready() {
+                    if let Some(timer) = timer.take() {
+                        timer.recycle();
+                    }
                     // The result stays where it is; taking it out first would cost a copy.
                     state.set(State::Done);
                     return polled;
@@ -119,10 +121,10 @@ where
                     let (begun, end) = Wait::begin(limit);
                     *wait = begun;
                     if let Some(end) = end {
-                        timer.set(Some(time::sleep_until(end)));
+                        *timer = Some(Timer::until(end));
                     }
                 }
-                let (Some(timer), Wait::Begun(began, limit)) = (timer.as_pin_mut(), *wait) else {
+                let (Some(timer), Wait::Begun(began, limit)) = (timer, *wait) else {
                     return Poll::Pending;
                 };
                 ready!(timer.poll(cx));

@@ -10,7 +10,8 @@
 //!
 //! **When the clock starts.** A [`Timeout`] looks at the clock only once it has found the inner future
 //! pending, and measures from there. A call that is answered at once costs neither a timer nor, where
-//! there is no deadline, a look at the clock. A [`ReadyTimeout`], made by
+//! there is no deadline, a look at the clock. One that is found pending takes a timer that an earlier
+//! call of its thread has left, and moves its end, which takes no lock. A [`ReadyTimeout`], made by
 //! [`covering_readiness`](TimeoutLayer::covering_readiness), begins with the wait for the inner service
 //! to be ready, and so covers whatever queue lies behind it.
 //!

@@ -1,20 +1,17 @@
 //! The one door to the clock: tokio's, so that a test can pause it.
 
+mod timer;
+
 use std::time::Duration;
 
-pub(crate) use tokio::time::{Instant, Sleep};
+pub(crate) use timer::Timer;
+pub(crate) use tokio::time::Instant;
 
 /// What the clock says.
 #[allow(clippy::disallowed_methods, reason = "this is the door")]
 #[inline]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-/// A timer. Making one costs a look-up of the runtime; polling it pending, a lock of its wheel.
-#[allow(clippy::disallowed_methods, reason = "this is the door")]
-pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
-    tokio::time::sleep_until(deadline)
 }
 
 /// The moment from which a layer counts its nanoseconds.
