@@ -46,6 +46,8 @@
 //! and none asks of the inner service what its pattern does not need: no `Send`, no `'static`, and
 //! `Clone` only where a call is really made on a second instance.
 //!
+//! None needs a service: [`Run`] puts any of them, or a stack, around an `async` block or blocking code.
+//!
 //! # The order of layers
 //!
 //! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
@@ -102,6 +104,7 @@ pub mod timeout;
 
 // What brings them together; imported by nothing.
 mod builder;
+pub mod run;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "http")]
@@ -113,6 +116,7 @@ pub use context::{Context, Criticality};
 pub use error::{
     Error, FromRejected, FromTimedOut, InvalidSetting, LiftLayer, Limit, Reason, Rejected, TimedOut,
 };
+pub use run::Run;
 
 /// What the README shows compiles.
 #[cfg(all(doctest, feature = "http"))]

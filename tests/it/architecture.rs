@@ -29,7 +29,7 @@ const CORE: [&str; 15] = [
     "macros",
 ];
 const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
-const INTEGRATION: [&str; 3] = ["builder", "grpc", "http"];
+const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
 const PURE: [&str; 9] = [

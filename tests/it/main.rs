@@ -13,6 +13,7 @@ mod circuit_breaker;
 mod errors;
 mod laws;
 mod retry;
+mod run;
 mod stacks;
 mod support;
 mod telemetry;
