@@ -77,9 +77,11 @@ mod classifier;
 mod idempotent;
 mod problem;
 mod refusal;
+mod replay;
 mod retry_after;
 
 pub use answer::{AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer};
 pub use classifier::HttpClassifier;
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use refusal::{IntoRefusal, Refusal};
+pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};

@@ -255,8 +255,9 @@ fn http_and_tonic_are_named_in_their_modules_only() {
     }
 }
 
-/// Who may take a lock: those who wait in a queue, change the state of a breaker, or look at it.
-const LOCKS: [(&str, &[&str]); 3] = [
+/// Who may take a lock: those who wait in a queue, change the state of a breaker, or look at it; and those
+/// who send a body that another may be sending too.
+const LOCKS: [(&str, &[&str]); 4] = [
     (
         "permits/mod.rs",
         &["take_or_queue", "poll_place", "leave", "hand_on"],
@@ -266,6 +267,10 @@ const LOCKS: [(&str, &[&str]); 3] = [
         &["change", "force", "reset", "snapshot"],
     ),
     ("circuit_breaker/layer.rs", &["publish_state"]),
+    (
+        "http/replay/body.rs",
+        &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],
+    ),
 ];
 
 #[test]

@@ -24,3 +24,5 @@ mod grpc;
 mod http;
 #[cfg(feature = "http")]
 mod real;
+#[cfg(feature = "http")]
+mod replay;
