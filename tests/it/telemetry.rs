@@ -332,6 +332,28 @@ async fn a_detached_timeout_tells_how_many_run_on_and_what_became_of_them() {
     );
 }
 
+#[test]
+fn a_detached_timeout_tells_of_the_calls_that_its_runtime_did_not_wait_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (layer, metrics) = Metrics::record(|| {
+        let timeout = TimeoutLayer::builder(ms(10)).unwrap().name("db").build();
+        timeout.detached(3)
+    });
+    let mut timeout = layer.layer(Scripted::new().0);
+    runtime.block_on(async {
+        send(&mut timeout, Act::Hang).await.unwrap_err();
+        tokio::task::yield_now().await; // runs on
+        send_and_drop(&mut timeout, Act::Hang).await; // is about to
+    });
+    drop(runtime);
+    let abandoned = [(r#"timeout_detached_total["abandoned"]"#, 2.0)];
+    assert_metrics(&metrics.take(), "timeout", &abandoned);
+}
+
 /// Keeps every event as `message field=value …`.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);

@@ -24,6 +24,11 @@ fn builder() -> FollowingTimeoutBuilder {
     TimeoutLayer::builder_following(MIN, MAX).minimum_calls(10)
 }
 
+/// Follows the median, which many fast calls bring down at once.
+fn median() -> FollowingTimeoutBuilder {
+    builder().quantile(0.5)
+}
+
 fn build(builder: FollowingTimeoutBuilder) -> (FollowingTimeout<Scripted>, FollowingTimeoutHandle) {
     let layer = builder.build().unwrap();
     (layer.layer(Scripted::new().0), layer.handle())
@@ -129,7 +134,7 @@ async fn a_service_that_becomes_slower_than_the_limit_is_followed() {
 /// Runs what is said of `$service` so often that it fills the window but for one sixth.
 macro_rules! assert_not_lowered_by {
     ($service:ident => $what:expr) => {
-        let (mut $service, handle) = build(builder());
+        let (mut $service, handle) = build(median());
         for_a_sixth(&mut $service, Act::Take(ms(100))).await;
         send(&mut $service, Act::Take(ms(100))).await.unwrap();
         assert_near(handle.limit(), ms(150));
@@ -168,12 +173,24 @@ async fn calls_that_are_dropped_or_cut_by_their_deadline_do_not_count_as_fast() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_are_dropped_late_count_as_slow() {
+    let (mut service, handle) = build(builder().quantile(0.9));
+    for _ in 0..100 {
+        send(&mut service, Act::Take(ms(100))).await.unwrap();
+        let call = service.ready().await.unwrap().call(Act::Hang);
+        tokio::time::timeout(secs(1), call).await.unwrap_err();
+    }
+    // Half of them take longer than a second, and nobody knows how long.
+    assert_eq!((handle.limit(), handle.observed()), (MAX, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_panic_or_are_refused_below_do_not_count_as_fast() {
     assert_not_lowered_by!(service => {
         send_contained(&service, Act::Panic).await.unwrap_err();
     });
 
-    let layer = builder().build().unwrap();
+    let layer = median().build().unwrap();
     let full = BulkheadLayer::new(1);
     let bulkhead = full.handle();
     let mut service = (layer.clone(), full).layer(Scripted::new().0);
@@ -197,7 +214,7 @@ async fn an_answer_that_is_judged_a_failure_does_not_count_as_fast() {
         Ok(1) => Verdict::Success,
         _ => Failure::transient().into(),
     };
-    let layer = builder().classifier(all_but_one).build().unwrap();
+    let layer = median().classifier(all_but_one).build().unwrap();
     let mut service = layer.layer(tower::service_fn(|act: Act| async move {
         match act {
             Act::Take(takes) => {
@@ -213,6 +230,25 @@ async fn an_answer_that_is_judged_a_failure_does_not_count_as_fast() {
     }
     for_a_sixth(&mut service, Act::Take(ms(100))).await;
     send(&mut service, Act::Take(ms(100))).await.unwrap();
+    assert_near(layer.handle().limit(), ms(150));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_judged_a_success_counts_whatever_was_refused_elsewhere() {
+    let layer = builder().classifier(|_: Result<&u32, &Error>| Verdict::Success);
+    let layer = layer.build().unwrap();
+    let mut service = layer.layer(Scripted::new().0);
+    let mut refusing = BulkheadLayer::new(0).layer(Scripted::new().0);
+    for _ in 0..101 {
+        let mut call = pin!(service.ready().await.unwrap().call(Act::FailAfter(ms(100))));
+        assert!(poll_once(call.as_mut()).is_pending());
+        advance(ms(100)).await;
+        send(&mut refusing, Act::Succeed)
+            .await
+            .unwrap_err()
+            .rejected();
+        assert!(poll_once(call).is_ready());
+    }
     assert_near(layer.handle().limit(), ms(150));
 }
 
