@@ -13,10 +13,11 @@ impl<F> TimeoutLayer<F> {
     /// with side effects that must not be cut in half. The caller is told as ever, and what comes of the
     /// call then is dropped.
     ///
-    /// At most `max` calls run on at a time; zero is the same as not calling this, and more than 2,097,151
-    /// counts as that. Where they are as many, the next is cut at its limit as it would be without this. If
-    /// none may ever be cut, put a [bulkhead](crate::bulkhead) of no more than `max` below this layer: it
-    /// counts those that run on too, and refuses a call before it begins.
+    /// At most `max` calls run on at a time; zero lets none, and more than 2,097,151 counts as that. Where
+    /// they are as many, the next is cut at its limit as it would be without this. If none may ever be cut,
+    /// put a [bulkhead](crate::bulkhead) below this layer: it counts those that run on too, and refuses a
+    /// call before it begins. Let it have fewer permits than `max`, by as many as the runtime has threads,
+    /// for a call that has just ended keeps its place a moment longer than its permit.
     ///
     /// See the [module docs](crate::timeout#calls-that-run-on) for what it costs and where it ends.
     pub fn detached(self, max: usize) -> DetachedTimeoutLayer<Self> {

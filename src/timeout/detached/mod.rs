@@ -58,11 +58,11 @@ struct Slot {
 impl Slot {
     fn try_take(room: &PooledArc<Room>) -> Option<Self> {
         room.slots.try_take().then(|| {
-            room.detached.increment(1.0);
-            room.timeout.telemetry.detached();
             let mut course = Course::begun();
             course.called();
             let room = room.clone();
+            room.detached.increment(1.0);
+            room.timeout.telemetry.detached();
             Self { room, course }
         })
     }
