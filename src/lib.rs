@@ -44,7 +44,8 @@
 //!
 //! None of them takes a lock, allocates, or boxes a future on the way of a call that is let through,
 //! and none asks of the inner service what its pattern does not need: no `Send`, no `'static`, and
-//! `Clone` only where a call is really made on a second instance.
+//! `Clone` only where a call is really made on a second instance. The exception is a timeout [whose calls
+//! run on](timeout::TimeoutLayer::detached): a task is `Send` and `'static`, and is allocated.
 //!
 //! None needs a service: [`Run`] puts any of them, or a stack, around an `async` block or blocking code.
 //!

@@ -20,6 +20,9 @@
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
+//! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
+//! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
+//! | `steadfast_timeout_detached_total` | counter | `outcome` | those that did, by what became of them, see below |
 //!
 //! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
 //!
@@ -38,12 +41,16 @@
 //! said never, or not before its hint's cap), `budget` (**the client's own budget is spent**),
 //! `deadline` (no room is left before it), or `not_cloneable`.
 //!
+//! Of a call that outlives the wait for it the `outcome` is `completed`, `panicked`, `abandoned` (the
+//! runtime ended first), or `cut` (there was no room for it to run on).
+//!
 //! # Events
 //!
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
 //! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
-//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`) and an expiry (`DEBUG`; `limit`,
-//! `waited`).
+//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`,
+//! `waited`), a call that runs on, or is cut because too many do (`DEBUG`), and one that panics when
+//! nobody waits for it (`WARN`).
 //!
 //! # Example
 //!
@@ -201,6 +208,30 @@ impl Telemetry {
         tracing::debug!(
             target: "steadfast", layer = self.layer, name = self.name, limit = limit.as_str(), ?waited,
             "call timed out"
+        );
+    }
+
+    /// A call runs on that nobody waits for.
+    pub(crate) fn detached(&self) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "call detached"
+        );
+    }
+
+    /// Too many do.
+    pub(crate) fn detached_cut(&self) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "call cut, with too many detached"
+        );
+    }
+
+    /// One of them panicked.
+    pub(crate) fn detached_panicked(&self) {
+        tracing::warn!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "detached call panicked"
         );
     }
 

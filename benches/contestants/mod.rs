@@ -263,6 +263,8 @@ where
         .queue(Queue::fifo(MAX_IN_FLIGHT, LIMIT))
         .build();
     let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");
+    let following = TimeoutLayer::following(Duration::from_millis(1), LIMIT);
+    let following = following.expect("the bounds are in range");
     let retry = || {
         let layer = RetryLayer::builder().max_attempts(3).build();
         layer.expect("the settings are in range")
@@ -296,6 +298,7 @@ where
             "timeout-ready",
             layered(timeout().covering_readiness(), service),
         ),
+        ("timeout-follows", layered(following, service)),
         ("tower-timeout", layered(tower_timeout, service)),
         ("retry", layered(retry(), service)),
         ("tower-retry", layered(tower_retry, service)),

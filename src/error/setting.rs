@@ -1,6 +1,6 @@
 //! A setting that cannot work.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// A setting outside its allowed range, found when the layer, or a part of it, was built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 pub struct InvalidSetting {
     setting: &'static str,
     value: String,
-    allowed: &'static str,
+    allowed: Cow<'static, str>,
 }
 
 impl InvalidSetting {
@@ -16,9 +16,9 @@ impl InvalidSetting {
     pub(crate) fn new(
         setting: &'static str,
         value: impl fmt::Debug,
-        allowed: &'static str,
+        allowed: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let value = format!("{value:?}");
+        let (value, allowed) = (format!("{value:?}"), allowed.into());
         Self {
             setting,
             value,
@@ -40,8 +40,8 @@ impl InvalidSetting {
 
     /// What is allowed instead.
     #[must_use]
-    pub const fn allowed(&self) -> &'static str {
-        self.allowed
+    pub fn allowed(&self) -> &str {
+        &self.allowed
     }
 }
 

@@ -89,6 +89,17 @@ impl<F> TimeoutFuture<F> {
         let state = State::Rejected(rejected);
         Self { state }
     }
+
+    /// When the inner future was first found pending, while it is.
+    pub(super) const fn began(&self) -> Option<Instant> {
+        match self.state {
+            State::Called {
+                wait: Wait::Begun(began, _),
+                ..
+            } => Some(began),
+            _ => None,
+        }
+    }
 }
 
 impl<F, T, E> Future for TimeoutFuture<F>

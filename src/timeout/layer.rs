@@ -29,7 +29,7 @@ where
 
 /// The same limit for every request.
 #[derive(Clone, Copy, Debug)]
-pub struct Fixed(Duration);
+pub struct Fixed(pub(super) Duration);
 
 impl<Req> TimeLimit<Req> for Fixed {
     fn time_limit(&self, _: &Req) -> Duration {
@@ -43,8 +43,8 @@ impl<Req> TimeLimit<Req> for Fixed {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TimeoutLayer<L = Fixed> {
-    limit: L,
-    shared: PooledArc<Shared>,
+    pub(super) limit: L,
+    pub(super) shared: PooledArc<Shared>,
 }
 
 impl TimeoutLayer {
@@ -106,7 +106,7 @@ impl<S, L: Clone> Layer<S> for TimeoutLayer<L> {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ReadyTimeoutLayer<L = Fixed> {
-    timeout: TimeoutLayer<L>,
+    pub(super) timeout: TimeoutLayer<L>,
 }
 
 impl<S, L: Clone> Layer<S> for ReadyTimeoutLayer<L> {
@@ -141,16 +141,7 @@ impl<L> TimeoutBuilder<L> {
     /// Builds the layer.
     pub fn build(self) -> TimeoutLayer<L> {
         let Self { name, limit } = self;
-        let endings = [
-            Ending::Completed,
-            Ending::TimedOut,
-            Ending::Rejected,
-            Ending::Abandoned,
-            Ending::Panicked,
-        ];
-        let reasons = [Reason::DeadlineExceeded];
-        let telemetry = Telemetry::new("timeout", name, &endings, &reasons);
-        let shared = PooledArc::new(Shared { telemetry });
+        let shared = PooledArc::new(Shared::new(name));
         TimeoutLayer { limit, shared }
     }
 }
@@ -162,3 +153,18 @@ pub(super) struct Shared {
 }
 
 pooled!(Shared);
+
+impl Shared {
+    pub(super) fn new(name: &'static str) -> Self {
+        let endings = [
+            Ending::Completed,
+            Ending::TimedOut,
+            Ending::Rejected,
+            Ending::Abandoned,
+            Ending::Panicked,
+        ];
+        let reasons = [Reason::DeadlineExceeded];
+        let telemetry = Telemetry::new("timeout", name, &endings, &reasons);
+        Self { telemetry }
+    }
+}

@@ -4,6 +4,8 @@
     reason = "what only holds the window together needs no exploring"
 )]
 
+mod quantile;
+
 use std::{num::NonZeroU16, sync::Arc};
 
 use super::{CountWindow, Counts, Outcome, TimeWindow};

@@ -1,18 +1,20 @@
-//! Rolling counts of outcomes, by number of calls and by time.
+//! Rolling counts of outcomes, by number of calls and by time, and a rolling quantile of durations.
 //!
-//! Both are pure (they take `now`), lock-free, of fixed size, and cost the same per call whatever
+//! All are pure (they take `now`), lock-free, of fixed size, and cost the same per call whatever
 //! they hold. In a single thread they are exact. Among threads every outcome is counted once; what
 //! one thread reads may lack an outcome that another is just recording.
 
 mod count;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
+mod quantile;
 mod ratio;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 mod time;
 
 pub(crate) use count::CountWindow;
+pub(crate) use quantile::{RollingQuantile, Sample};
 pub(crate) use ratio::Ratio;
 pub(crate) use time::TimeWindow;
 

@@ -106,6 +106,8 @@ where
     assert_free("timeout", timeout.layer(inner.clone()));
     let ready_timeout = timeout.clone().covering_readiness();
     assert_free("ready timeout", ready_timeout.layer(inner.clone()));
+    let following = TimeoutLayer::following(secs(1), secs(10)).unwrap();
+    assert_free("following timeout", following.layer(inner.clone()));
     assert_free("lift", LiftLayer::new().layer(inner.clone()));
 
     for (name, breaker) in breakers {

@@ -77,6 +77,18 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         Fixed,
     )>();
     send_sync_debug::<(Timeout<Svc>, ReadyTimeout<Svc>, TimeoutFuture<Fut>)>();
+    send_sync_debug::<(
+        FollowingTimeoutLayer,
+        FollowingTimeoutBuilder,
+        FollowingTimeoutHandle,
+    )>();
+    send_sync_debug::<(FollowingTimeout<Svc>, FollowingTimeoutFuture<Fut, AnyError>)>();
+    send_sync_debug::<(
+        DetachedTimeoutLayer,
+        DetachedTimeoutHandle,
+        Detachable<Svc>,
+        DetachableFuture<Fut>,
+    )>();
     fn debug<T: Debug>() {}
     debug::<(QueuedBulkheadFuture<Svc, ()>, ReadyTimeoutFuture<Svc, ()>)>();
     debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
@@ -89,6 +101,7 @@ fn a_future_adds_no_more_than_it_needs() {
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
     // Most of it is tokio's timer, which is kept in place so that waiting does not allocate.
     small::<TimeoutFuture<Fut>>(bare + 72 + size_of::<tokio::time::Sleep>());
+    small::<FollowingTimeoutFuture<Fut, AnyError>>(size_of::<TimeoutFuture<Fut>>() + 24);
 }
 
 #[test]
@@ -114,4 +127,9 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));
+    answers(
+        TimeoutLayer::following(second, second)
+            .unwrap()
+            .layer(inner),
+    );
 }

@@ -227,6 +227,9 @@ laws! {
         .build()
         .unwrap();
     timeout: Inner, TimeoutLayer::new(secs(1)).unwrap();
+    timeout_that_follows: Inner, TimeoutLayer::following(ms(10), secs(1)).unwrap();
+    // With room for none, for a call that runs on is not given up.
+    detached_timeout: Inner, TimeoutLayer::new(secs(1)).unwrap().detached(0);
     ready_timeout: Always, TimeoutLayer::new(secs(1)).unwrap().covering_readiness();
     stack: Inner, (
         BulkheadLayer::new(2),

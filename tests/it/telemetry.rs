@@ -256,6 +256,104 @@ async fn a_timeout_tells_how_calls_end() {
     assert_metrics(&metrics.take(), "calls", &calls);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_follows_tells_its_limit() {
+    let (layer, metrics) = Metrics::record(|| {
+        TimeoutLayer::builder_following(ms(10), secs(10))
+            .name("db")
+            .window(secs(6))
+            .minimum_calls(1)
+            .build()
+            .unwrap()
+    });
+    let limit = "timeout_limit_seconds[]";
+    assert_metrics(&metrics.take(), limit, &[(limit, 10.0)]);
+    let mut timeout = layer.layer(Scripted::new().0);
+    for _ in 0..2 {
+        send(&mut timeout, Act::Take(secs(1))).await.unwrap();
+    }
+    let told = metrics.take()[limit];
+    assert!((1.45..1.55).contains(&told), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_timeout_tells_how_many_run_on_and_what_became_of_them() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (layer, metrics) = Metrics::record(|| {
+        let timeout = TimeoutLayer::builder(ms(10)).unwrap().name("db").build();
+        timeout.detached(3)
+    });
+    let mut timeout = layer.layer(tower::service_fn(|panics: Option<bool>| async move {
+        match panics {
+            Some(panics) => {
+                tokio::time::sleep(ms(100)).await;
+                assert!(!panics, "as told");
+                Ok::<_, crate::support::Error>(())
+            }
+            None => std::future::pending().await,
+        }
+    }));
+    for panics in [None, Some(false), Some(true), None] {
+        timeout
+            .ready()
+            .await
+            .unwrap()
+            .call(panics)
+            .await
+            .unwrap_err();
+    }
+    let all = metrics.take();
+    let detached = [
+        ("timeout_detached[]", 3.0),
+        (r#"timeout_detached_total["cut"]"#, 1.0),
+    ];
+    assert_metrics(&all, "timeout", &detached);
+    let calls = [(r#"calls_total["timeout", "timed_out"]"#, 4.0)];
+    assert_metrics(&all, "calls", &calls);
+
+    tokio::time::sleep(ms(100)).await;
+    let ended = [
+        ("timeout_detached[]", -2.0), // since it was looked at last
+        (r#"timeout_detached_total["completed"]"#, 1.0),
+        (r#"timeout_detached_total["panicked"]"#, 1.0),
+    ];
+    assert_metrics(&metrics.take(), "timeout", &ended);
+    let events = events.0.lock().unwrap();
+    let of = r#" layer="timeout" name="db""#;
+    let about_detached: Vec<_> = events.iter().filter(|e| e.contains("detached")).collect();
+    let detached = format!("call detached{of}");
+    let cut = format!("call cut, with too many detached{of}");
+    let panicked = format!("detached call panicked{of}");
+    assert_eq!(
+        about_detached,
+        [&detached, &detached, &detached, &cut, &panicked]
+    );
+}
+
+#[test]
+fn a_detached_timeout_tells_of_the_calls_that_its_runtime_did_not_wait_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (layer, metrics) = Metrics::record(|| {
+        let timeout = TimeoutLayer::builder(ms(10)).unwrap().name("db").build();
+        timeout.detached(3)
+    });
+    let mut timeout = layer.layer(Scripted::new().0);
+    runtime.block_on(async {
+        send(&mut timeout, Act::Hang).await.unwrap_err();
+        tokio::task::yield_now().await; // runs on
+        send_and_drop(&mut timeout, Act::Hang).await; // is about to
+    });
+    drop(runtime);
+    let abandoned = [(r#"timeout_detached_total["abandoned"]"#, 2.0)];
+    assert_metrics(&metrics.take(), "timeout", &abandoned);
+}
+
 /// Keeps every event as `message field=value …`.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);

@@ -1,5 +1,9 @@
 //! The timeout as its users see it.
 
+mod detached;
+mod following;
+mod nested;
+
 use std::{pin::pin, task::Poll, time::Duration};
 
 use steadfast::{
@@ -8,7 +12,7 @@ use steadfast::{
     timeout::{Timeout, TimeoutLayer},
 };
 use tokio::time::{Instant, advance};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 
 use crate::support::{Act, Error, Scripted, Watch, ms, poll_once, secs, send};
 
@@ -51,6 +55,26 @@ async fn the_inner_future_is_dropped_at_expiry_not_with_the_outer_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_covers_readiness_drops_what_it_waits_for_at_expiry() {
+    let (service, watch) = Scripted::new();
+    let busy = ConcurrencyLimitLayer::new(1).layer(service);
+    let layer = TimeoutLayer::new(ms(100)).unwrap().covering_readiness();
+    let mut service = layer.layer(busy);
+    let mut running = Box::pin(service.call(Act::Hang));
+    let mut waiting = Box::pin(service.call(Act::Hang));
+    assert!(poll_once(running.as_mut()).is_pending());
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    assert_eq!((watch.calls(), watch.in_flight()), (1, 1));
+    advance(ms(100)).await;
+    assert!(poll_once(waiting.as_mut()).is_ready());
+    assert!(poll_once(running.as_mut()).is_ready());
+    assert_eq!((watch.calls(), watch.in_flight()), (1, 0));
+    // Nothing of them is left while their futures are: the only permit is free.
+    assert_eq!(send(&mut service, Act::Succeed).await, Ok(1));
+    drop((running, waiting));
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_response_and_expiry_are_there_together_the_response_wins() {
     let (mut service, _) = timeout(ms(100));
     let mut call = pin!(service.ready().await.unwrap().call(Act::Take(ms(100))));
@@ -72,6 +96,36 @@ async fn a_request_may_have_a_limit_of_its_own() {
     assert_eq!(send(&mut service, Act::Take(ms(400))).await, Ok(1));
     let timed_out = send(&mut service, Act::Hang).await.unwrap_err().timed_out();
     assert_eq!(timed_out.waited(), ms(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_may_come_from_an_extension_or_a_header_of_the_request() {
+    type Request = http::Request<()>;
+    let header = |req: &Request| {
+        req.headers()
+            .get("x-timeout-ms")?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    };
+    let limit = move |req: &Request| match req.extensions().get::<Duration>() {
+        Some(limit) => *limit,
+        None => ms(header(req).unwrap_or(300)),
+    };
+    let service = TimeoutLayer::per_request(limit).layer(service_fn(|_: Request| async {
+        std::future::pending::<Result<(), Error>>().await
+    }));
+    let request = Request::default;
+    let mut by_extension = request();
+    by_extension.extensions_mut().insert(ms(100));
+    let mut by_header = request();
+    let value = http::HeaderValue::from_static("200");
+    by_header.headers_mut().insert("x-timeout-ms", value);
+    for (request, limit) in [(by_extension, 100), (by_header, 200), (request(), 300)] {
+        let error = service.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(error.timed_out().waited(), ms(limit));
+    }
 }
 
 #[tokio::test(start_paused = true)]

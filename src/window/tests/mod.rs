@@ -1,6 +1,8 @@
-//! The windows against slow, obvious models: a list of outcomes, and a list of outcomes with times.
+//! The windows against slow, obvious models: a list of outcomes, and lists of outcomes and of durations
+//! with times.
 
 mod count;
+mod quantile;
 mod ratio;
 mod time;
 
