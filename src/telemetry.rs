@@ -43,7 +43,7 @@
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
 //! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
 //! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`) and an expiry (`DEBUG`; `limit`,
-//! `waited`).
+//! `waited`). A rule of your own that panics, and so decides nothing, is an `ERROR`.
 //!
 //! # Example
 //!
@@ -225,6 +225,15 @@ impl Telemetry {
         tracing::info!(
             target: "steadfast", layer = self.layer, name = self.name, from, to, cause,
             "state changed"
+        );
+    }
+
+    /// A rule of the user's own panicked, which was taken for "no".
+    #[cold]
+    pub(crate) fn rule_panicked(&self) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "trip rule panicked"
         );
     }
 

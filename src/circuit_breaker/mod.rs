@@ -65,6 +65,7 @@
 //! # }
 //! ```
 
+mod always;
 mod builder;
 mod cause;
 mod future;
@@ -75,6 +76,7 @@ mod loom_tests;
 mod machine;
 #[cfg(all(test, not(steadfast_loom)))]
 mod machine_tests;
+mod own;
 mod rules;
 #[cfg(all(test, not(steadfast_loom)))]
 mod rules_tests;
@@ -83,13 +85,13 @@ mod settings;
 mod trip;
 mod word;
 
-pub use crate::window::Counts;
+pub use crate::window::{Counts, WeightedCounts};
 pub use builder::CircuitBreakerBuilder;
 pub use cause::Cause;
 pub use future::CircuitBreakerFuture;
 pub use handle::{CircuitBreakerHandle, Snapshot};
 pub use layer::CircuitBreakerLayer;
-pub use rules::Thresholds;
+pub use rules::{LatencyQuantile, Thresholds};
 pub use service::CircuitBreaker;
 pub use trip::Statistics;
 pub use word::State;

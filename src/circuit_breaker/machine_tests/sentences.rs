@@ -4,8 +4,8 @@ use super::*;
 use crate::circuit_breaker::Cause;
 
 const BOTH: Outcome = Outcome {
-    failed: true,
     slow: true,
+    ..FAILED
 };
 
 /// One rule that never trips by itself, one probe, 10 ms open, then 20, 40 and 80.
@@ -14,6 +14,9 @@ fn settings() -> Settings {
         run: Some(1_000_000),
         count: None,
         time: None,
+        ewma: None,
+        latency: None,
+        own: None,
         probes: 1,
         probe_nanos: 5 * MS,
         open_base: 10 * MS,
@@ -25,6 +28,7 @@ fn settings() -> Settings {
 
 fn failed(percent: u64, minimum: u32) -> Bounds {
     Bounds {
+        failures: None,
         failed: Some(percent),
         slow: None,
         minimum,
@@ -110,6 +114,7 @@ fn no_rate_is_judged_before_there_are_enough_calls() {
 #[test]
 fn a_call_that_is_slow_and_fails_counts_once_in_each_rate() {
     let bounds = Bounds {
+        failures: None,
         failed: Some(100),
         slow: Some(50),
         minimum: 4,

@@ -1,6 +1,7 @@
-//! The windows against slow, obvious models: a list of outcomes, and a list of outcomes with times.
+//! The windows against slow, obvious models: lists of outcomes, with times where there are any.
 
 mod count;
+mod ewma;
 mod ratio;
 mod time;
 
@@ -23,7 +24,8 @@ fn config(cases: u32) -> ProptestConfig {
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         3 => Just(GOOD),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(failed, slow)| Outcome { failed, slow }),
+        1 => (any::<bool>(), any::<bool>())
+            .prop_map(|(failed, slow)| Outcome { failed, slow, ..GOOD }),
     ]
 }
 
