@@ -72,10 +72,11 @@ impl<C> CircuitBreakerBuilder<C> {
     /// Forgets without edges, unlike a window of time, and in one word of memory. The numbers that it is
     /// judged by, the [minimum](Thresholds::minimum_calls) too, are sums of weights: calls that come at a
     /// constant rate add up to those of one time constant. Ages are taken in sixteenths of the time
-    /// constant, and the sums are too small by at most a thousandth, or a sixtieth of a call. Where more
-    /// than 32,767 calls come in a time constant it is the rate of the last 16,384 or more of them.
+    /// constant, and the sums are too small by at most 0.11 % of the calls, or a sixtieth of one where
+    /// they are few. Where more than 32,767 calls come in a time constant it is the rate of the last
+    /// 16,384 or more of them; no larger number or minimum is allowed.
     ///
-    /// Refuses a slow-call rate.
+    /// Refuses a slow-call rate: it counts failures only.
     pub const fn ewma_window(mut self, time_constant: Duration, thresholds: Thresholds) -> Self {
         self.settings.ewma_window = Some((time_constant, thresholds));
         self
@@ -140,15 +141,16 @@ impl<C> CircuitBreakerBuilder<C> {
     /// 1..=254. Default: 3.
     ///
     /// They are judged by the same rules as the calls of a closed breaker, as soon as those still to
-    /// come cannot change the answer. A probe that is ignored, or dropped early, makes room for
+    /// come cannot change the answer; a number or a row of failures that is longer is cut to as many as
+    /// they are. A probe that is ignored, or dropped early, makes room for
     /// another.
     pub const fn half_open_probes(mut self, probes: u32) -> Self {
         self.settings.half_open_probes = probes;
         self
     }
 
-    /// How long a probe may take. One that takes longer counts as failed, whatever becomes of it; so
-    /// a hung probe cannot hold the breaker half-open. Default: 10 s.
+    /// How long a probe may take. One that takes longer counts as failed, and as too slow for any
+    /// rule, whatever becomes of it; so a hung probe cannot hold the breaker half-open. Default: 10 s.
     pub const fn half_open_timeout(mut self, duration: Duration) -> Self {
         self.settings.half_open_timeout = duration;
         self

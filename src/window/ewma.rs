@@ -7,18 +7,19 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 const STEPS: u64 = 16;
 
 /// Calls, and those of them that failed, each weighing e^(-age / time constant): the exponentially
-/// weighted average for irregular intervals, kept as two sums so that it is known how many calls it is of.
+/// weighted average over irregular intervals, as Finagle judges success rates, kept as two sums so that
+/// it is known of how many calls it is.
 ///
 /// Step, scale and both sums are one word, so a call enters in one step, and nobody sees a failure
 /// without its call. The sums fade when the first call of a later step comes, by all the steps that have
-/// passed at once; calls of the same step are added as whole numbers. Ages so are wrong by less than a
-/// step, a sixteenth of the time constant, which makes a weight too large by 6 % at most. Fading cuts:
-/// the sums are too small by up to a thousandth of the calls, or a sixtieth of one call where they are
-/// few, and never too large; and where all calls failed they are the same number.
+/// passed at once; calls of one step are added as whole numbers. So ages are wrong by less than a step,
+/// a sixteenth of the time constant, and weights by 6 %. Fading cuts: the sums are too small by up to
+/// 0.11 % of the calls, or a sixtieth of one where they are few, and never too large; and where all calls
+/// failed they are the same number.
 ///
-/// More than 32,767 calls are not held. Where another comes, both sums are halved, so that under such
-/// traffic it is number rather than time that makes it forget. It then still is the rate of the last
-/// 16,384 calls and more.
+/// No more than 32,767 calls are held. Where another comes both sums are halved, so that under such
+/// traffic it is their number rather than time that makes it forget: it then is the rate of the last
+/// 16,384 calls or more.
 ///
 /// From one era to the next the steps skip so many that all that was recorded before weighs nothing.
 #[derive(Debug)]

@@ -104,6 +104,8 @@ pub(super) struct Model {
     /// How often it has opened since its open time last started over.
     trips: u32,
     closed_at: u64,
+    /// New each time it closes. Whether it weighs rightly is shown where windows are tested.
+    ewma: Option<EwmaWindow>,
 }
 
 pub(super) fn count(outcomes: &[Outcome]) -> Counts {
@@ -128,6 +130,7 @@ fn is_share(part: u64, whole: u64, percent: Option<u64>) -> bool {
 impl Model {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            ewma: settings.ewma.map(|(length, _)| EwmaWindow::new(length)),
             settings,
             now: 0,
             random: 0,
@@ -214,6 +217,9 @@ impl Model {
         match &mut self.mode {
             Mode::Closed(all) => {
                 all.push((self.now, outcome));
+                if let Some(window) = &self.ewma {
+                    window.record(0, outcome.failed, self.now);
+                }
                 if let Some(cause) = self.tripped() {
                     self.open(cause);
                 }
@@ -275,17 +281,8 @@ impl Model {
         Some(count(&seen))
     }
 
-    /// By a window of its own, to which everything is told anew: whether one is right is shown where
-    /// windows are tested.
     pub(super) fn ewma_window(&self) -> Option<WeightedCounts> {
-        let (time_constant, _) = self.settings.ewma?;
-        let window = EwmaWindow::new(time_constant);
-        if let Mode::Closed(all) = &self.mode {
-            for (time, outcome) in all {
-                window.record(0, outcome.failed, *time);
-            }
-        }
-        Some(window.counts(0, self.now))
+        Some(self.ewma.as_ref()?.counts(0, self.now))
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -453,6 +450,8 @@ impl Model {
 
     fn close(&mut self, cause: Cause) {
         self.closed_at = self.now;
+        let ewma = self.settings.ewma;
+        self.ewma = ewma.map(|(length, _)| EwmaWindow::new(length));
         self.enter(Mode::Closed(Vec::new()), cause);
     }
 
