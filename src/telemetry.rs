@@ -50,7 +50,7 @@
 //! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
 //! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`,
 //! `waited`), a call that runs on, or is cut because too many do (`DEBUG`), and one that panics when
-//! nobody waits for it (`WARN`).
+//! nobody waits for it (`WARN`). A rule of your own that panics, and so decides nothing, is an `ERROR`.
 //!
 //! # Example
 //!
@@ -256,6 +256,15 @@ impl Telemetry {
         tracing::info!(
             target: "steadfast", layer = self.layer, name = self.name, from, to, cause,
             "state changed"
+        );
+    }
+
+    /// A rule of the user's own panicked, which was taken for "no".
+    #[cold]
+    pub(crate) fn rule_panicked(&self) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "trip rule panicked"
         );
     }
 

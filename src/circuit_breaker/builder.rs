@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{CircuitBreakerLayer, layer::Shared, rules::Thresholds, settings::Settings};
+use super::{
+    CircuitBreakerLayer, LatencyQuantile, Statistics, Thresholds, layer::Shared, own::Own,
+    settings::Settings,
+};
 use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting};
 
 /// The settings of a breaker; made by [`CircuitBreakerLayer::builder`].
@@ -62,6 +65,51 @@ impl<C> CircuitBreakerBuilder<C> {
         self
     }
 
+    /// Judges the failures of all calls, each of which weighs e^(-age / `time_constant`): it counts
+    /// whole when it comes, for 0.37 when the time constant has passed, for 0.05 after three. At least
+    /// 1 s. Off by default.
+    ///
+    /// Forgets without edges, unlike a window of time, and in one word of memory. The numbers that it is
+    /// judged by, the [minimum](Thresholds::minimum_calls) too, are sums of weights: calls that come at a
+    /// constant rate add up to those of one time constant. Ages are taken in sixteenths of the time
+    /// constant, and the sums are too small by at most 0.11 % of the calls, or a sixtieth of one where
+    /// they are few. Where more than 32,767 calls come in a time constant it is the rate of the last
+    /// 16,384 or more of them; no larger number or minimum is allowed.
+    ///
+    /// Refuses a slow-call rate: it counts failures only.
+    pub const fn ewma_window(mut self, time_constant: Duration, thresholds: Thresholds) -> Self {
+        self.settings.ewma_window = Some((time_constant, thresholds));
+        self
+    }
+
+    /// Judges a quantile of the latency of the calls of the last `duration`, at least 10 ms; slides as a
+    /// [time window](Self::time_window) does. Off by default.
+    ///
+    /// Has a bound of its own beside [that of slow calls](Self::slow_call_duration). A probe that takes
+    /// longer counts against closing.
+    pub const fn latency_window(mut self, duration: Duration, quantile: LatencyQuantile) -> Self {
+        self.settings.latency_window = Some((duration, quantile));
+        self
+    }
+
+    /// Trips when `rule` says so, of what the other rules' windows hold; asked whenever a counted result
+    /// arrives that makes none of them trip. Off by default.
+    ///
+    /// A window that is to be seen and not to trip by itself is given [`Thresholds::watch_only`]. Where
+    /// there is nothing else, the last 100 calls are watched.
+    ///
+    /// The rule runs within the call that it is asked for, on any thread, also while that unwinds: it
+    /// must be quick. If it panics, that is told as an event, and the breaker does not trip. Probes are
+    /// not put to it: unless another rule looks at failures, the breaker opens again where half of them
+    /// failed.
+    pub fn trip_when<R>(mut self, rule: R) -> Self
+    where
+        R: Fn(&Statistics) -> bool + Send + Sync + 'static,
+    {
+        self.settings.trip_when = Some(Own::new(rule));
+        self
+    }
+
     /// What is strictly longer is slow. Default: 1 s.
     ///
     /// Also the bound by which a call that is dropped before its result is judged: one that had run
@@ -93,15 +141,16 @@ impl<C> CircuitBreakerBuilder<C> {
     /// 1..=254. Default: 3.
     ///
     /// They are judged by the same rules as the calls of a closed breaker, as soon as those still to
-    /// come cannot change the answer. A probe that is ignored, or dropped early, makes room for
+    /// come cannot change the answer; a number or a row of failures that is longer is cut to as many as
+    /// they are. A probe that is ignored, or dropped early, makes room for
     /// another.
     pub const fn half_open_probes(mut self, probes: u32) -> Self {
         self.settings.half_open_probes = probes;
         self
     }
 
-    /// How long a probe may take. One that takes longer counts as failed, whatever becomes of it; so
-    /// a hung probe cannot hold the breaker half-open. Default: 10 s.
+    /// How long a probe may take. One that takes longer counts as failed, and as too slow for any
+    /// rule, whatever becomes of it; so a hung probe cannot hold the breaker half-open. Default: 10 s.
     pub const fn half_open_timeout(mut self, duration: Duration) -> Self {
         self.settings.half_open_timeout = duration;
         self

@@ -6,14 +6,26 @@
 pub enum Cause {
     /// So many calls failed in a row.
     ConsecutiveFailures,
+    /// Too many of the last calls failed.
+    CountFailures,
     /// Too large a share of the last calls failed.
     CountFailureRate,
     /// Too large a share of the last calls was slow.
     CountSlowCallRate,
+    /// Too many of the calls of the last seconds failed.
+    TimeFailures,
     /// Too large a share of the calls of the last seconds failed.
     TimeFailureRate,
     /// Too large a share of the calls of the last seconds was slow.
     TimeSlowCallRate,
+    /// Too many calls failed, each weighed by its age.
+    EwmaFailures,
+    /// Too large a share of the calls failed, each weighed by its age.
+    EwmaFailureRate,
+    /// A quantile of the latency is too long.
+    LatencyQuantile,
+    /// [A rule of the user's own](super::CircuitBreakerBuilder::trip_when) said so.
+    TripWhen,
     /// The open time is over.
     OpenTimeOver,
     /// Enough probes went well.
@@ -34,10 +46,16 @@ impl Cause {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConsecutiveFailures => "consecutive_failures",
+            Self::CountFailures => "count_failures",
             Self::CountFailureRate => "count_failure_rate",
             Self::CountSlowCallRate => "count_slow_call_rate",
+            Self::TimeFailures => "time_failures",
             Self::TimeFailureRate => "time_failure_rate",
             Self::TimeSlowCallRate => "time_slow_call_rate",
+            Self::EwmaFailures => "ewma_failures",
+            Self::EwmaFailureRate => "ewma_failure_rate",
+            Self::LatencyQuantile => "latency_quantile",
+            Self::TripWhen => "trip_when",
             Self::OpenTimeOver => "open_time_over",
             Self::ProbesSucceeded => "probes_succeeded",
             Self::ProbesFailed => "probes_failed",

@@ -196,13 +196,29 @@ impl Call {
 
     fn settle(&self, failed: bool, now: Option<Instant>, ending: Ending) {
         let shared = &*self.shared;
-        let outcome = Outcome {
-            failed: failed || self.is_late_probe(now),
-            slow: shared.is_timed && self.is_slow(now),
+        let outcome = match now {
+            Some(_) => self.measure(failed, now),
+            None => Outcome::untimed(failed),
         };
         shared.telemetry.ended(ending);
         let now = || shared.nanos_at(now.unwrap_or_else(time::now));
         shared.machine.settle(self.pass, outcome, now, shared);
+    }
+
+    fn measure(&self, failed: bool, now: Option<Instant>) -> Outcome {
+        if self.is_late_probe(now) {
+            return Outcome::HUNG;
+        }
+        let shared = &*self.shared;
+        if !shared.is_timed {
+            return Outcome::untimed(failed);
+        }
+        let tail = shared.latency_bound;
+        Outcome {
+            failed,
+            slow: self.is_slow(now),
+            tail: tail.is_some_and(|bound| self.is_longer_than(bound, now)),
+        }
     }
 
     /// How long the call ran, as far as that was measured.
@@ -214,10 +230,12 @@ impl Call {
     }
 
     fn is_slow(&self, now: Option<Instant>) -> bool {
+        self.is_longer_than(self.shared.slow, now)
+    }
+
+    fn is_longer_than(&self, bound: Duration, now: Option<Instant>) -> bool {
         // By comparing moments, which is much cheaper than taking one from the other.
-        let bound = self
-            .began
-            .and_then(|began| began.checked_add(self.shared.slow));
+        let bound = self.began.and_then(|began| began.checked_add(bound));
         bound.is_some_and(|bound| now > Some(bound))
     }
 

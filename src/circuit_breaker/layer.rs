@@ -68,6 +68,8 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
 pub(super) struct Shared {
     pub(super) machine: Machine,
     pub(super) slow: Duration,
+    /// What a rule for a quantile of the latency takes for too long.
+    pub(super) latency_bound: Option<Duration>,
     pub(super) half_open_timeout: Duration,
     /// Whether a rule needs to know when a call began.
     pub(super) is_timed: bool,
@@ -88,6 +90,7 @@ impl Shared {
         let telemetry = telemetry(settings.name);
         let shared = Self {
             slow: settings.slow()?,
+            latency_bound: settings.latency_bound()?,
             half_open_timeout: settings.half_open_timeout,
             is_timed: rules.trip.is_timed(),
             machine: Machine::new(rules),
@@ -131,6 +134,10 @@ impl Outside for Shared {
         self.publish_state();
         self.telemetry
             .changed(from.as_str(), to.as_str(), cause.as_str());
+    }
+
+    fn rule_panicked(&self) {
+        self.telemetry.rule_panicked();
     }
 }
 

@@ -62,6 +62,10 @@ impl Outside for Breaker {
     fn changed(&self, change: Change) {
         self.0.changes.lock().unwrap().push(change);
     }
+
+    fn rule_panicked(&self) {
+        unreachable!("there is no such rule");
+    }
 }
 
 impl Breaker {
@@ -75,7 +79,7 @@ impl Breaker {
         let trip = Trip {
             run: NonZeroU32::new(run).map(Run::new),
             count: Some((window, rates)),
-            time: None,
+            always: None,
         };
         let rules = Rules {
             probes: trip.probe_rule(probes),

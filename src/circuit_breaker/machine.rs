@@ -34,6 +34,8 @@ pub(super) trait Outside {
     fn random(&self) -> u64;
     /// Told after each change of state, outside of any lock.
     fn changed(&self, change: Change);
+    /// Told when a rule of the user's own has panicked.
+    fn rule_panicked(&self);
 }
 
 /// A change of state.
@@ -192,6 +194,7 @@ impl Machine {
     }
 
     /// Records how a call went that was admitted with `pass`. `now` is asked for only if it matters.
+    #[inline]
     pub(super) fn settle(
         &self,
         pass: Pass,
@@ -206,7 +209,8 @@ impl Machine {
         match word.state() {
             State::Closed => {
                 let trip = &self.rules.trip;
-                if let Some(cause) = trip.record(word.generation(), outcome, &now) {
+                let panicked = || outside.rule_panicked();
+                if let Some(cause) = trip.record(word.generation(), outcome, &now, panicked) {
                     self.change(word, State::Open, cause, now(), outside);
                 }
             }
@@ -230,7 +234,8 @@ impl Machine {
 
     /// Takes note that a call admitted with `pass` will say nothing: a probe's place is free again.
     pub(super) fn forgo(&self, pass: Pass) {
-        if !pass.is_probe() {
+        // Also asked here because of a probe that took so long that the rounds have come round.
+        if !pass.is_probe() || self.load() != pass.0 {
             return;
         }
         self.update_probes(pass.0, |probes| {
@@ -259,7 +264,7 @@ impl Machine {
         if now < self.probes_until.load(Acquire) {
             return false;
         }
-        let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, Outcome::FAILED));
+        let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, Outcome::HUNG));
         self.update_probes(word, hung)
             .is_some_and(|probes| self.decide(word, probes, now, outside))
     }
@@ -388,12 +393,13 @@ impl Machine {
 
 /// Probes after `ended` more of them ended in this way.
 const fn tally(probes: Probes, in_flight: u8, ended: u8, outcome: Outcome) -> Probes {
-    let Outcome { failed, slow } = outcome;
+    let Outcome { failed, slow, tail } = outcome;
     Probes {
         in_flight,
         done: probes.done + ended,
         failed: probes.failed + if failed { ended } else { 0 },
         slow: probes.slow + if slow { ended } else { 0 },
+        tail: probes.tail + if tail { ended } else { 0 },
         run: if failed { probes.run + ended } else { 0 },
         ..probes
     }

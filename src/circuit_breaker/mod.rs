@@ -5,9 +5,21 @@
 //! which to come back, and the inner service is left alone. When its open time is over it is
 //! *half-open*: a few calls pass as probes, and decide whether it closes or opens again, for longer.
 //!
-//! **Rules** are joined by *or*: failures in a row, the rate of failures or of slow calls over the
-//! last *n* calls, and the same over the last *t* seconds. Thresholds and minimums are inclusive.
-//! What the breaker refused is not counted; nor is what a layer below it refused.
+//! **Rules** are joined by *or*:
+//!
+//! - [failures in a row](CircuitBreakerBuilder::consecutive_failures);
+//! - the rate of failures or of slow calls, or a number of failures, over the
+//!   [last *n* calls](CircuitBreakerBuilder::count_window) or the
+//!   [last *t* seconds](CircuitBreakerBuilder::time_window);
+//! - the rate or number of failures in which a call [weighs less the older it
+//!   is](CircuitBreakerBuilder::ewma_window);
+//! - a [quantile of the latency](CircuitBreakerBuilder::latency_window) of the last *t* seconds;
+//! - [a rule of your own](CircuitBreakerBuilder::trip_when) that looks at what the others have counted.
+//!
+//! Thresholds and minimums are inclusive; *slow* is strictly longer than a bound. Probes are judged by the
+//! same rules, as if they were all that the windows hold: one that is slow counts against closing where a
+//! rule looks at slow calls, or at a quantile, and one that is cancelled counts neither way. What the
+//! breaker refused is not counted; nor is what a layer below it refused.
 //!
 //! **Generations.** A call carries the number of the state it was admitted in. A result that comes
 //! after the state has changed decides nothing.
@@ -20,7 +32,10 @@
 //!
 //! **Cost.** A call that is answered at once, under rules that look at failures and at numbers of
 //! calls, reads no clock and writes no memory that another thread reads. A rule for slow calls reads
-//! the clock at both ends, a time window at the end. A refusal reads it once and touches no timer.
+//! the clock at both ends. A time window and a weighted rate read it at the end, a quantile at both, and
+//! each of the three writes one word at every call, good or bad. A rule of your own runs at every call,
+//! with a look at the clock and at all windows. A rule that is not set costs nothing. A refusal reads
+//! the clock once and touches no timer.
 //!
 //! # Example
 //!
@@ -65,6 +80,7 @@
 //! # }
 //! ```
 
+mod always;
 mod builder;
 mod cause;
 mod future;
@@ -75,6 +91,7 @@ mod loom_tests;
 mod machine;
 #[cfg(all(test, not(steadfast_loom)))]
 mod machine_tests;
+mod own;
 mod rules;
 #[cfg(all(test, not(steadfast_loom)))]
 mod rules_tests;
@@ -83,13 +100,13 @@ mod settings;
 mod trip;
 mod word;
 
-pub use crate::window::Counts;
+pub use crate::window::{Counts, WeightedCounts};
 pub use builder::CircuitBreakerBuilder;
 pub use cause::Cause;
 pub use future::CircuitBreakerFuture;
 pub use handle::{CircuitBreakerHandle, Snapshot};
 pub use layer::CircuitBreakerLayer;
-pub use rules::Thresholds;
+pub use rules::{LatencyQuantile, Thresholds};
 pub use service::CircuitBreaker;
 pub use trip::Statistics;
 pub use word::State;

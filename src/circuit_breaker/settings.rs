@@ -6,15 +6,17 @@ use std::{
 };
 
 use super::{
+    always::Always,
     machine::Rules,
-    rules::{ProbeRule, Rates, Thresholds},
+    own::Own,
+    rules::{LatencyQuantile, ProbeRule, Quantile, Rates, Thresholds},
     trip::{Run, Trip},
 };
 use crate::{
     backoff::{Backoff, Jitter},
     error::{InvalidSetting, not_zero},
     time::nanos,
-    window::{CountWindow, TimeWindow},
+    window::{CountWindow, EwmaWindow, TimeWindow},
 };
 
 /// As given to the builder, whose methods say what each is.
@@ -24,6 +26,9 @@ pub(super) struct Settings {
     pub(super) consecutive_failures: Option<u32>,
     pub(super) count_window: Option<(u32, Thresholds)>,
     pub(super) time_window: Option<(Duration, Thresholds)>,
+    pub(super) ewma_window: Option<(Duration, Thresholds)>,
+    pub(super) latency_window: Option<(Duration, LatencyQuantile)>,
+    pub(super) trip_when: Option<Own>,
     pub(super) slow_call_duration: Duration,
     pub(super) open_time: Option<Backoff>,
     pub(super) lasting_close: Option<Duration>,
@@ -38,6 +43,9 @@ impl Settings {
         consecutive_failures: None,
         count_window: None,
         time_window: None,
+        ewma_window: None,
+        latency_window: None,
+        trip_when: None,
         slow_call_duration: Duration::from_secs(1),
         open_time: None,
         lasting_close: None,
@@ -64,18 +72,30 @@ impl Settings {
         not_zero("slow_call_duration", self.slow_call_duration)
     }
 
+    /// What a rule for a quantile of the latency takes for too long.
+    pub(super) fn latency_bound(&self) -> Result<Option<Duration>, InvalidSetting> {
+        let quantile = self.latency_window.map(|(_, quantile)| quantile);
+        quantile.map(LatencyQuantile::bound).transpose()
+    }
+
     fn trip(&self) -> Result<Trip, InvalidSetting> {
-        let has_rule = self.consecutive_failures.is_some()
-            || self.count_window.is_some()
-            || self.time_window.is_some();
+        let always = Always {
+            time: self.time_window.map(time).transpose()?,
+            ewma: self.ewma_window.map(ewma).transpose()?,
+            latency: self.latency_window.map(latency).transpose()?,
+            own: self.trip_when.clone(),
+        };
+        let has_window = always.time.is_some() || always.ewma.is_some() || always.latency.is_some();
         let count_window = match self.count_window {
-            None if !has_rule => Some((100, Thresholds::failure_rate(0.5))),
+            None if has_window || self.consecutive_failures.is_some() => None,
+            None if always.own.is_some() => Some((100, Thresholds::watch_only())),
+            None => Some((100, Thresholds::failure_rate(0.5))),
             given => given,
         };
         Ok(Trip {
             run: self.consecutive_failures.map(run).transpose()?,
             count: count_window.map(count).transpose()?,
-            time: self.time_window.map(time).transpose()?,
+            always: (!always.is_empty()).then(|| Box::new(always)),
         })
     }
 
@@ -120,14 +140,40 @@ fn count((calls, thresholds): (u32, Thresholds)) -> Result<(CountWindow, Rates),
 fn time(
     (duration, thresholds): (Duration, Thresholds),
 ) -> Result<(TimeWindow, Rates), InvalidSetting> {
+    let window = time_window("time_window", duration)?;
+    Ok((window, Rates::check(thresholds, None)?))
+}
+
+fn latency(
+    (duration, quantile): (Duration, LatencyQuantile),
+) -> Result<(TimeWindow, Quantile), InvalidSetting> {
+    let window = time_window("latency_window", duration)?;
+    Ok((window, Quantile::check(quantile)?))
+}
+
+fn time_window(setting: &'static str, duration: Duration) -> Result<TimeWindow, InvalidSetting> {
     let length = nanos(duration);
     if length < TimeWindow::LEAST_NANOS {
+        return Err(InvalidSetting::new(setting, duration, "at least 10 ms"));
+    }
+    Ok(TimeWindow::new(length))
+}
+
+fn ewma(
+    (time_constant, thresholds): (Duration, Thresholds),
+) -> Result<(EwmaWindow, Rates), InvalidSetting> {
+    let length = nanos(time_constant);
+    if length < EwmaWindow::LEAST_NANOS {
         return Err(InvalidSetting::new(
-            "time_window",
-            duration,
-            "at least 10 ms",
+            "ewma_window",
+            time_constant,
+            "at least 1 s",
         ));
     }
-    let rates = Rates::check(thresholds, None)?;
-    Ok((TimeWindow::new(length), rates))
+    if let Some(share) = thresholds.slow_call_rate {
+        let allowed = "for an `ewma_window`, which counts failures only";
+        return Err(InvalidSetting::new("slow_call_rate", share, allowed));
+    }
+    let rates = Rates::check(thresholds, Some(EwmaWindow::MOST_CALLS))?;
+    Ok((EwmaWindow::new(length), rates))
 }

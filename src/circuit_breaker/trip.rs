@@ -3,15 +3,17 @@
 use std::num::NonZeroU32;
 
 use super::{
+    always::Always,
     cause::Cause,
-    rules::{ProbeRule, Rates},
+    own::Own,
+    rules::{Causes, ProbeRule, Rates},
 };
 use crate::{
     sync::{
         AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed},
     },
-    window::{CountWindow, Counts, Outcome, TimeWindow},
+    window::{CountWindow, Counts, Outcome, WeightedCounts},
 };
 
 /// The rules of the closed state, joined by *or*, with what they have counted.
@@ -21,8 +23,15 @@ use crate::{
 pub(super) struct Trip {
     pub(super) run: Option<Run>,
     pub(super) count: Option<(CountWindow, Rates)>,
-    pub(super) time: Option<(TimeWindow, Rates)>,
+    /// The rules that every call has to be told to; apart, so that who has none asks once.
+    pub(super) always: Option<Box<Always>>,
 }
+
+const COUNT: Causes = Causes {
+    failures: Cause::CountFailures,
+    failed: Cause::CountFailureRate,
+    slow: Cause::CountSlowCallRate,
+};
 
 impl Trip {
     /// Begins a generation with nothing counted. Must not run twice at once.
@@ -41,15 +50,18 @@ impl Trip {
                 .count
                 .as_ref()
                 .is_none_or(|(window, _)| window.is_full_of_good())
-            && self.time.is_none()
+            && self.always.is_none()
     }
 
-    /// Enters an outcome into all that is counted; returns the first rule that it made trip.
+    /// Enters an outcome into all that is counted; returns the first rule that it made trip. Tells by
+    /// `panicked` if a rule of the user's own did.
+    #[inline]
     pub(super) fn record(
         &self,
         generation: u32,
         outcome: Outcome,
         now: impl Fn() -> u64,
+        panicked: impl FnOnce(),
     ) -> Option<Cause> {
         let by_run = self.run.as_ref().and_then(|run| {
             let is_reached = run.record(generation, outcome.failed);
@@ -57,41 +69,63 @@ impl Trip {
         });
         let by_count = self.count.as_ref().and_then(|(window, rates)| {
             let counts = window.record(generation, outcome)?;
-            rates.judge(counts, Cause::CountFailureRate, Cause::CountSlowCallRate)
+            rates.judge(counts, COUNT)
         });
-        let by_time = self.time.as_ref().and_then(|(window, rates)| {
-            let counts = window.record(generation, outcome, now())?;
-            rates.judge(counts, Cause::TimeFailureRate, Cause::TimeSlowCallRate)
-        });
-        by_run.or(by_count).or(by_time)
+        let cause = by_run.or(by_count);
+        let Some(always) = &self.always else {
+            return cause;
+        };
+        let now = now();
+        let cause = cause.or(always.record(generation, outcome, now));
+        match &always.own {
+            Some(own) if cause.is_none() => self.ask(own, generation, now, panicked),
+            _ => cause,
+        }
+    }
+
+    /// Asks the rule of the user's own. Out of line, to keep it out of the way of those that have none.
+    #[inline(never)]
+    fn ask(&self, own: &Own, generation: u32, now: u64, panicked: impl FnOnce()) -> Option<Cause> {
+        let statistics = self.statistics(generation, now);
+        own.trips(&statistics, panicked).then_some(Cause::TripWhen)
     }
 
     /// Whether a rule needs to know when a call began.
     pub(super) fn is_timed(&self) -> bool {
-        self.rates().any(|rates| rates.slow.is_some())
+        let has_quantile = self.always.as_ref().is_some_and(|it| it.latency.is_some());
+        has_quantile || self.rates().any(|rates| rates.slow.is_some())
     }
 
     /// How `probes` calls are judged by these rules.
     pub(super) fn probe_rule(&self, probes: u8) -> ProbeRule {
         let run = self.run.as_ref().map(|run| run.limit);
-        ProbeRule::new(probes, run, self.rates())
+        let mut rule = ProbeRule::new(probes, run, self.rates());
+        let always = self.always.as_ref();
+        if let Some((_, quantile)) = always.and_then(|it| it.latency.as_ref()) {
+            rule = rule.with_quantile(*quantile);
+        }
+        if rule.is_empty() || always.is_some_and(|it| it.own.is_some()) {
+            rule = rule.or_half();
+        }
+        rule
     }
 
     fn rates(&self) -> impl Iterator<Item = &Rates> {
-        let count = self.count.as_ref().map(|(_, rates)| rates);
-        let time = self.time.as_ref().map(|(_, rates)| rates);
-        count.into_iter().chain(time)
+        let count = self.count.iter().map(|(_, rates)| rates);
+        count.chain(self.always.iter().flat_map(|always| always.rates()))
     }
 
     /// What there is to see of `generation` at `now`.
     pub(super) fn statistics(&self, generation: u32, now: u64) -> Statistics {
-        let Self { run, count, time } = self;
-        Statistics {
+        let Self { run, count, always } = self;
+        let statistics = Statistics {
             consecutive_failures: run.as_ref().map_or(0, |run| run.length(generation)),
             count_window: count.as_ref().map(|(window, _)| window.counts()),
-            time_window: time
-                .as_ref()
-                .map(|(window, _)| window.counts(generation, now)),
+            ..Statistics::default()
+        };
+        match always {
+            Some(always) => always.add_to(statistics, generation, now),
+            None => statistics,
         }
     }
 }
@@ -107,6 +141,11 @@ pub struct Statistics {
     pub count_window: Option<Counts>,
     /// What the time window holds, where there is one.
     pub time_window: Option<Counts>,
+    /// What the exponentially weighted window holds, where there is one.
+    pub ewma_window: Option<WeightedCounts>,
+    /// What the window of the latency holds, where there is one; slow are those calls that took longer
+    /// than the bound of its [quantile](super::LatencyQuantile).
+    pub latency_window: Option<Counts>,
 }
 
 /// Failures in a row, and how many are too many.

@@ -70,8 +70,8 @@ impl Word {
     }
 }
 
-/// How the probes of a half-open round stand. Eight bits each, and 24 of the round's generation, so
-/// that a probe of an earlier round finds another word and leaves it alone.
+/// How the probes of a half-open round stand. Eight bits each, and 16 of the round's generation, so
+/// that a probe that has just been overtaken by another round finds another word and leaves it alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Probes {
     pub(super) round: u32,
@@ -79,12 +79,13 @@ pub(super) struct Probes {
     pub(super) done: u8,
     pub(super) failed: u8,
     pub(super) slow: u8,
+    pub(super) tail: u8,
     /// Failures since the last probe that did not fail.
     pub(super) run: u8,
 }
 
 impl Probes {
-    const ROUND: u32 = (1 << 24) - 1;
+    const ROUND: u32 = (1 << 16) - 1;
 
     pub(super) fn round(generation: u32) -> Self {
         Self {
@@ -98,21 +99,23 @@ impl Probes {
     }
 
     pub(super) const fn pack(self) -> u64 {
-        (self.round as u64) << 40
-            | (self.in_flight as u64) << 32
-            | (self.done as u64) << 24
-            | (self.failed as u64) << 16
-            | (self.slow as u64) << 8
+        (self.round as u64) << 48
+            | (self.in_flight as u64) << 40
+            | (self.done as u64) << 32
+            | (self.failed as u64) << 24
+            | (self.slow as u64) << 16
+            | (self.tail as u64) << 8
             | self.run as u64
     }
 
     pub(super) const fn unpack(word: u64) -> Self {
         Self {
-            round: (word >> 40) as u32,
-            in_flight: (word >> 32) as u8,
-            done: (word >> 24) as u8,
-            failed: (word >> 16) as u8,
-            slow: (word >> 8) as u8,
+            round: (word >> 48) as u32,
+            in_flight: (word >> 40) as u8,
+            done: (word >> 32) as u8,
+            failed: (word >> 24) as u8,
+            slow: (word >> 16) as u8,
+            tail: (word >> 8) as u8,
             run: word as u8,
         }
     }

@@ -73,6 +73,7 @@ const fn unpack_slot(slot: u32, era: u16) -> Option<Outcome> {
     Some(Outcome {
         failed: slot & 2 != 0,
         slow: slot & 1 != 0,
+        tail: false,
     })
 }
 

@@ -8,7 +8,7 @@ mod quantile;
 
 use std::{num::NonZeroU16, sync::Arc};
 
-use super::{CountWindow, Counts, Outcome, TimeWindow};
+use super::{CountWindow, Counts, EwmaWindow, Outcome, TimeWindow};
 
 const MS: u64 = 1_000_000;
 
@@ -158,5 +158,36 @@ fn no_failure_is_seen_without_its_call() {
         let Counts { calls, failed, .. } = window.counts(0, 0);
         assert!(failed <= calls, "{failed} of {calls}");
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn two_that_enter_a_new_step_of_weights_are_both_counted_whole() {
+    explore(3, || {
+        let window = Arc::new(EwmaWindow::new(16_000 * MS));
+        window.record(0, false, 0);
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.record(0, true, 1_000 * MS).unwrap());
+        let seen = window.record(0, true, 1_000 * MS).unwrap();
+        let other_saw = other.join().unwrap();
+        let held = window.counts(0, 1_000 * MS);
+        assert_eq!(held.failed(), 2.0);
+        assert!((2.93..2.94).contains(&held.calls()), "{held:?}");
+        // Who comes last sees both.
+        assert!(seen == held || other_saw == held);
+    });
+}
+
+#[test]
+fn a_straggler_of_an_earlier_era_weighs_nothing() {
+    explore(3, || {
+        let window = Arc::new(EwmaWindow::new(16_000 * MS));
+        window.record(0, false, 0);
+        let straggler = window.clone();
+        let straggler = loom::thread::spawn(move || straggler.record(0, true, 0));
+        window.record(1, false, 0);
+        straggler.join().unwrap();
+        let held = window.counts(1, 0);
+        assert_eq!((held.calls(), held.failed()), (1.0, 0.0));
     });
 }

@@ -39,6 +39,30 @@ impl Ratio {
         (part as u32).max(1)
     }
 
+    /// Whether the quantile at this share of `whole` values lies above a bound that `above` of them
+    /// exceed. It is that of the nearest rank: the least value that this share of all do not exceed.
+    pub(crate) const fn quantile_exceeds(self, above: u64, whole: u64) -> bool {
+        let rest = (MILLION - self.millionths as u64) as u128 * whole as u128;
+        above as u128 * MILLION as u128 > rest
+    }
+
+    /// The least number of `whole` values for which it does; at most all.
+    pub(crate) fn least_above(self, whole: u32) -> u32 {
+        let rest = (MILLION - u64::from(self.millionths)) * u64::from(whole) / MILLION;
+        rest as u32 + 1
+    }
+
+    /// The fewest values of which one alone may lie above the bound without the quantile doing so. 0
+    /// where however many are too few, as they are for the greatest value.
+    pub(crate) const fn least_to_spare_one(self) -> u32 {
+        let rest = MILLION as u32 - self.millionths;
+        if rest == 0 {
+            0
+        } else {
+            (MILLION as u32).div_ceil(rest)
+        }
+    }
+
     /// The share in millionths, for sums that must not drift.
     pub(crate) const fn millionths(self) -> u32 {
         self.millionths

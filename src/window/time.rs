@@ -128,16 +128,21 @@ impl TimeWindow {
         let slice = &self.slices[(turn % SLICES) as usize];
         let turn = Turn::new(turn);
         slice.calls.add_one(turn);
+        if !outcome.is_good() {
+            self.add_bad(slice, turn, outcome);
+        }
+        (self.bad.seen_at(turn) > 0).then(|| self.sum(turn))
+    }
+
+    #[inline(never)]
+    fn add_bad(&self, slice: &Slice, turn: Turn, outcome: Outcome) {
         if outcome.failed {
             slice.failed.add_one(turn);
         }
         if outcome.slow {
             slice.slow.add_one(turn);
         }
-        if !outcome.is_good() {
-            self.bad.add_one(turn);
-        }
-        (self.bad.seen_at(turn) > 0).then(|| self.sum(turn))
+        self.bad.add_one(turn);
     }
 
     /// What the window of `era` holds at `now`.

@@ -15,7 +15,7 @@ use steadfast::{
     LiftLayer, Reason,
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, Thresholds},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -81,7 +81,10 @@ where
             breaker()
                 .consecutive_failures(u32::MAX)
                 .count_window(100, rare())
-                .time_window(secs(60), rare()),
+                .time_window(secs(60), rare())
+                .ewma_window(secs(60), Thresholds::failure_rate(1.0))
+                .latency_window(secs(60), LatencyQuantile::above(0.5, secs(60)))
+                .trip_when(|statistics| statistics.consecutive_failures == u32::MAX),
         ),
     ];
     let breakers = breakers.map(|(name, builder)| (name, builder.build().unwrap()));

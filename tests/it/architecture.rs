@@ -32,11 +32,13 @@ const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
 const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "window/",
     "backoff",
     "permits/",
+    "circuit_breaker/always.rs",
     "circuit_breaker/machine.rs",
+    "circuit_breaker/own.rs",
     "circuit_breaker/rules.rs",
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",

@@ -69,6 +69,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     )>();
     send_sync_debug::<(CircuitBreaker<Svc>, CircuitBreakerFuture<Fut, AnyError>)>();
     send_sync_debug::<(Snapshot, Counts, Cause, State, Thresholds)>();
+    send_sync_debug::<(Statistics, WeightedCounts, LatencyQuantile)>();
     send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned)>();
     send_sync_debug::<(
         TimeoutLayer,

@@ -1,5 +1,7 @@
 //! The circuit breaker as its users see it.
 
+mod rules;
+
 use std::{pin::pin, task::Poll};
 
 use futures_util::future::join_all;
@@ -860,12 +862,12 @@ fn every_wrong_setting_is_refused_by_name_with_what_is_allowed() {
         (
             builder().count_window(9, rate(0.5).minimum_calls(10)),
             "minimum_calls",
-            "at least 1 and at most the size of a count window",
+            "at least 1 and at most as many as the window can hold",
         ),
         (
             builder().time_window(secs(9), rate(0.5).minimum_calls(0)),
             "minimum_calls",
-            "at least 1 and at most the size of a count window",
+            "at least 1 and at most as many as the window can hold",
         ),
         (
             builder().time_window(ms(9), rate(0.5)),

@@ -12,7 +12,7 @@ use std::{
 
 use steadfast::{
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreakerLayer, Thresholds},
+    circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Thresholds},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -219,6 +219,8 @@ laws! {
     circuit_breaker: Inner, CircuitBreakerLayer::builder()
         .consecutive_failures(1000)
         .time_window(secs(60), Thresholds::slow_call_rate(1.0))
+        .latency_window(secs(60), LatencyQuantile::above(0.5, secs(60)))
+        .trip_when(|statistics| statistics.consecutive_failures == 1000)
         .build()
         .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();

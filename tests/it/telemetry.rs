@@ -418,3 +418,20 @@ async fn each_decision_is_one_event_with_name_and_reason() {
     ];
     assert_eq!(*events, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_panics_is_told() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let breaker = CircuitBreakerLayer::builder()
+        .name("db")
+        .trip_when(|_| panic!("as told"));
+    let mut service = breaker.build().unwrap().layer(Scripted::new().0);
+    send(&mut service, Act::Succeed).await.unwrap();
+
+    let events = events.0.lock().unwrap();
+    let expected = [r#"trip rule panicked layer="circuit_breaker" name="db""#];
+    assert_eq!(*events, expected);
+}

@@ -13,14 +13,16 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::{
-    Snapshot, State, Thresholds,
+    LatencyQuantile, Snapshot, State, Thresholds,
+    always::Always,
     machine::{Change, Machine, Outside, Pass, Refusal, Rules},
-    rules::Rates,
-    trip::{Run, Statistics, Trip},
+    own::Own,
+    rules::{Quantile, Rates},
+    trip::{Run, Trip},
 };
 use crate::{
     backoff::{Backoff, Jitter},
-    window::{CountWindow, Outcome, TimeWindow},
+    window::{CountWindow, EwmaWindow, Outcome, TimeWindow},
 };
 use model::{Bounds, Model, Settings, Ticket};
 
@@ -30,6 +32,8 @@ const YEAR: u64 = 365 * 24 * 3_600_000 * MS;
 const GOOD: Outcome = Outcome::GOOD;
 const FAILED: Outcome = Outcome::FAILED;
 const SLOW: Outcome = Outcome::SLOW;
+/// Longer than the bound of the latency's quantile, and not slow.
+const TAIL: Outcome = Outcome { tail: true, ..GOOD };
 
 /// A world whose clock and chance do as they are told.
 #[derive(Default)]
@@ -51,20 +55,29 @@ impl Outside for World {
     fn changed(&self, change: Change) {
         self.changes.borrow_mut().push(change);
     }
+
+    fn rule_panicked(&self) {
+        unreachable!("no rule of theirs does");
+    }
 }
 
 fn rules(settings: &Settings) -> Rules {
     let rates = |bounds: Bounds, size| {
         let share = |percent: u64| percent as f64 / 100.0;
-        let thresholds = match (bounds.failed, bounds.slow) {
-            (Some(failed), None) => Thresholds::failure_rate(share(failed)),
-            (None, Some(slow)) => Thresholds::slow_call_rate(share(slow)),
-            (Some(failed), Some(slow)) => {
-                Thresholds::failure_rate(share(failed)).or_slow_call_rate(share(slow))
-            }
-            (None, None) => unreachable!("a window has a threshold"),
-        };
-        Rates::check(thresholds.minimum_calls(bounds.minimum), size).unwrap()
+        let mut thresholds = Thresholds::watch_only();
+        if let Some(number) = bounds.failures {
+            thresholds = thresholds.or_failures(number);
+        }
+        if let Some(failed) = bounds.failed {
+            thresholds = thresholds.or_failure_rate(share(failed));
+        }
+        if let Some(slow) = bounds.slow {
+            thresholds = thresholds.or_slow_call_rate(share(slow));
+        }
+        if bounds.failed.or(bounds.slow).is_some() {
+            thresholds = thresholds.minimum_calls(bounds.minimum);
+        }
+        Rates::check(thresholds, size).unwrap()
     };
     let count = settings.count.map(|(size, bounds)| {
         let window = CountWindow::new(NonZeroU16::new(size).unwrap());
@@ -73,8 +86,28 @@ fn rules(settings: &Settings) -> Rules {
     let time = settings
         .time
         .map(|(slice, bounds)| (TimeWindow::new(10 * slice), rates(bounds, None)));
-    let run = settings.run.and_then(NonZeroU32::new).map(Run::new);
-    let trip = Trip { run, count, time };
+    let ewma = settings
+        .ewma
+        .map(|(time_constant, bounds)| (EwmaWindow::new(time_constant), rates(bounds, None)));
+    let latency = settings.latency.map(|(slice, percent, minimum)| {
+        let wanted = LatencyQuantile::above(percent as f64 / 100.0, Duration::MAX);
+        let quantile = Quantile::check(wanted.minimum_calls(minimum)).unwrap();
+        (TimeWindow::new(10 * slice), quantile)
+    });
+    let own = settings
+        .own
+        .map(|limit| Own::new(move |statistics| model::has_trouble(statistics, limit)));
+    let always = Always {
+        time,
+        ewma,
+        latency,
+        own,
+    };
+    let trip = Trip {
+        run: settings.run.and_then(NonZeroU32::new).map(Run::new),
+        count,
+        always: (!always.is_empty()).then(|| Box::new(always)),
+    };
     let ns = Duration::from_nanos;
     let jitter = if settings.jitter {
         Jitter::Full
@@ -204,22 +237,12 @@ impl Pair {
         let (model, world) = (&self.model, &self.world);
         assert_eq!(*world.changes.borrow(), model.changes);
         assert_eq!(self.machine.state(), model.state());
-        let closed = model.state() == State::Closed;
         let left = |until: u64| Duration::from_nanos(until.saturating_sub(model.now));
-        let has_run = self.settings.run.is_some();
         let expected = Snapshot {
             state: model.state(),
             cause: model.changes.last().map(|change| change.cause),
             ends_in: model.until().map(left),
-            statistics: Statistics {
-                consecutive_failures: if has_run {
-                    model.failures_in_a_row()
-                } else {
-                    0
-                },
-                count_window: model.count_window().filter(|_| closed),
-                time_window: model.time_window().filter(|_| closed),
-            },
+            statistics: model.statistics(),
         };
         assert_eq!(self.machine.snapshot(world), expected);
     }
@@ -251,7 +274,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => Just(GOOD),
         3 => Just(FAILED),
         1 => Just(SLOW),
-        1 => Just(Outcome { failed: true, slow: true }),
+        1 => Just(TAIL),
+        1 => Just(Outcome { tail: true, ..FAILED }),
+        1 => Just(Outcome { slow: true, ..FAILED }),
+        1 => Just(Outcome { slow: true, ..TAIL }),
     ]
 }
 
@@ -278,37 +304,62 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn percent() -> impl Strategy<Value = u64> {
+    prop_oneof![1..=100_u64, Just(50), Just(100)]
+}
+
 fn bounds(most: u32) -> impl Strategy<Value = Bounds> {
-    let percent = || prop_oneof![1..=100_u64, Just(50), Just(100)];
-    let shares = prop_oneof![
-        2 => percent().prop_map(|failed| (Some(failed), None)),
-        1 => percent().prop_map(|slow| (None, Some(slow))),
-        1 => (percent(), percent()).prop_map(|(failed, slow)| (Some(failed), Some(slow))),
-    ];
-    (shares, 1..=most).prop_map(|((failed, slow), minimum)| Bounds {
+    let bounds = (
+        proptest::option::weighted(0.3, 1..=most),
+        proptest::option::weighted(0.6, percent()),
+        proptest::option::weighted(0.4, percent()),
+        1..=most,
+    );
+    bounds.prop_map(|(failures, failed, slow, minimum)| Bounds {
+        failures,
         failed,
         slow,
         minimum,
     })
 }
 
-type RuleSettings = (Option<u32>, Option<(u16, Bounds)>, Option<(u64, Bounds)>);
+#[derive(Clone, Debug, Default)]
+struct RuleSettings {
+    run: Option<u32>,
+    count: Option<(u16, Bounds)>,
+    time: Option<(u64, Bounds)>,
+    ewma: Option<(u64, Bounds)>,
+    latency: Option<(u64, u64, u32)>,
+    own: Option<u64>,
+}
 
-/// Each rule alone, and all of them together.
+/// Each rule alone, any of them, and all together.
 fn rule_settings() -> impl Strategy<Value = RuleSettings> {
-    let run = || (1..8_u32).prop_map(Some);
-    let count = || {
-        (1..20_u16)
-            .prop_flat_map(|size| (Just(size), bounds(size.into())))
-            .prop_map(Some)
-    };
-    let time = || (MS..30 * MS, bounds(20)).prop_map(Some);
-    prop_oneof![
-        (run(), Just(None), Just(None)),
-        (Just(None), count(), Just(None)),
-        (Just(None), Just(None), time()),
-        (run(), count(), time()),
-    ]
+    let count = (1..20_u16).prop_flat_map(|size| (Just(size), bounds(size.into())));
+    let time = (MS..30 * MS, bounds(20));
+    let ewma = (10 * MS..300 * MS, bounds(20)).prop_map(|(time_constant, bounds)| {
+        let slow = None;
+        (time_constant, Bounds { slow, ..bounds })
+    });
+    let latency = (MS..30 * MS, percent(), 1..20_u32);
+    let chosen = prop_oneof![
+        3 => (0..6_u32).prop_map(|only| 1 << only),
+        2 => 1..63_u8,
+        1 => Just(63_u8),
+    ];
+    (1..8_u32, count, time, ewma, latency, 1..30_u64, chosen).prop_map(
+        |(run, count, time, ewma, latency, own, chosen)| {
+            let has = |rule: u32| chosen & 1 << rule != 0;
+            RuleSettings {
+                run: has(0).then_some(run),
+                count: has(1).then_some(count),
+                time: has(2).then_some(time),
+                ewma: has(3).then_some(ewma),
+                latency: has(4).then_some(latency),
+                own: has(5).then_some(own),
+            }
+        },
+    )
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -323,18 +374,22 @@ fn settings() -> impl Strategy<Value = Settings> {
         lasting,
     )
         .prop_map(
-            |(
-                (run, count, time),
-                probes,
-                probe_nanos,
-                (open_base, open_cap),
-                jitter,
-                lasting_nanos,
-            )| {
+            |(rules, probes, probe_nanos, (open_base, open_cap), jitter, lasting_nanos)| {
+                let RuleSettings {
+                    run,
+                    count,
+                    time,
+                    ewma,
+                    latency,
+                    own,
+                } = rules;
                 Settings {
                     run,
                     count,
                     time,
+                    ewma,
+                    latency,
+                    own,
                     probes,
                     probe_nanos,
                     open_base,
@@ -350,7 +405,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         rng_seed: RngSeed::Fixed(1),
         failure_persistence: None,
-        ..ProptestConfig::with_cases(1_500)
+        ..ProptestConfig::with_cases(2_500)
     })]
 
     #[test]

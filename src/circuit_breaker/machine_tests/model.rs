@@ -1,8 +1,8 @@
 //! A circuit breaker as one would explain it: it keeps every outcome, and counts anew each time.
 
 use crate::{
-    circuit_breaker::{Cause, Counts, State, machine::Change},
-    window::Outcome,
+    circuit_breaker::{Cause, Counts, State, Statistics, machine::Change},
+    window::{EwmaWindow, Outcome, WeightedCounts},
 };
 
 /// The settings, as a person would give them. Shares are in percent, times in nanoseconds.
@@ -12,6 +12,12 @@ pub(super) struct Settings {
     pub(super) count: Option<(u16, Bounds)>,
     /// The length of a slice, of which the window has ten.
     pub(super) time: Option<(u64, Bounds)>,
+    /// The time constant.
+    pub(super) ewma: Option<(u64, Bounds)>,
+    /// The length of a slice, the quantile in percent, and the minimum of calls.
+    pub(super) latency: Option<(u64, u64, u32)>,
+    /// At how much trouble the rule of the user's own trips; see [`has_trouble`].
+    pub(super) own: Option<u64>,
     pub(super) probes: u8,
     pub(super) probe_nanos: u64,
     pub(super) open_base: u64,
@@ -22,6 +28,7 @@ pub(super) struct Settings {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
+    pub(super) failures: Option<u32>,
     pub(super) failed: Option<u64>,
     pub(super) slow: Option<u64>,
     pub(super) minimum: u32,
@@ -30,8 +37,35 @@ pub(super) struct Bounds {
 impl Settings {
     fn bounds(&self) -> impl Iterator<Item = Bounds> {
         let count = self.count.map(|(_, bounds)| bounds);
-        count.into_iter().chain(self.time.map(|(_, bounds)| bounds))
+        let time = self.time.map(|(_, bounds)| bounds);
+        let ewma = self.ewma.map(|(_, bounds)| bounds);
+        [count, time, ewma].into_iter().flatten()
     }
+
+    /// Whether a rule looks at failures, of which probes could be told.
+    fn looks_at_failures(&self) -> bool {
+        let looks = |bounds: Bounds| bounds.failures.is_some() || bounds.failed.is_some();
+        self.run.is_some() || self.bounds().any(looks)
+    }
+
+    /// Whether a rule looks at how long calls take.
+    fn looks_at_times(&self) -> bool {
+        self.latency.is_some() || self.bounds().any(|bounds| bounds.slow.is_some())
+    }
+}
+
+/// A rule such as a user could have, that looks at all there is.
+pub(super) fn has_trouble(statistics: &Statistics, limit: u64) -> bool {
+    let windows = [
+        statistics.count_window,
+        statistics.time_window,
+        statistics.latency_window,
+    ];
+    let bad = |counts: Counts| counts.failed + counts.slow;
+    let of_windows: u64 = windows.into_iter().flatten().map(bad).sum();
+    let weighted = statistics.ewma_window.unwrap_or_default();
+    let faded = (weighted.calls() - weighted.failed()) as u64;
+    u64::from(statistics.consecutive_failures) + of_windows + faded >= limit
 }
 
 pub(super) enum Mode {
@@ -70,9 +104,9 @@ pub(super) struct Model {
     /// How often it has opened since its open time last started over.
     trips: u32,
     closed_at: u64,
+    /// New each time it closes. Whether it weighs rightly is shown where windows are tested.
+    ewma: Option<EwmaWindow>,
 }
-
-const FAILED: Outcome = Outcome::FAILED;
 
 pub(super) fn count(outcomes: &[Outcome]) -> Counts {
     let number = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|it| is(it)).count() as u64;
@@ -96,6 +130,7 @@ fn is_share(part: u64, whole: u64, percent: Option<u64>) -> bool {
 impl Model {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            ewma: settings.ewma.map(|(length, _)| EwmaWindow::new(length)),
             settings,
             now: 0,
             random: 0,
@@ -156,7 +191,7 @@ impl Model {
                     *admitted_last = now;
                     Ok(self.ticket())
                 } else if now >= *admitted_last + late {
-                    let hung = in_flight.drain(..).map(|_| FAILED);
+                    let hung = in_flight.drain(..).map(|_| Outcome::HUNG);
                     ended.extend(hung);
                     self.judge_probes();
                     self.admit()
@@ -182,6 +217,9 @@ impl Model {
         match &mut self.mode {
             Mode::Closed(all) => {
                 all.push((self.now, outcome));
+                if let Some(window) = &self.ewma {
+                    window.record(0, outcome.failed, self.now);
+                }
                 if let Some(cause) = self.tripped() {
                     self.open(cause);
                 }
@@ -221,59 +259,142 @@ impl Model {
         Some(count(&all[all.len().saturating_sub(size.into())..]))
     }
 
-    pub(super) fn time_window(&self) -> Option<Counts> {
-        let (slice, _) = self.settings.time?;
+    /// What a window of ten such slices holds.
+    fn seen_in(&self, slice: u64) -> Vec<Outcome> {
         let Mode::Closed(all) = &self.mode else {
-            return Some(Counts::default());
+            return Vec::new();
         };
         let is_seen = |time: u64| self.now / slice - time / slice < 10;
         let seen = all.iter().filter(|(time, _)| is_seen(*time));
-        Some(count(
-            &seen.map(|(_, outcome)| *outcome).collect::<Vec<_>>(),
-        ))
+        seen.map(|(_, outcome)| *outcome).collect()
+    }
+
+    pub(super) fn time_window(&self) -> Option<Counts> {
+        let (slice, _) = self.settings.time?;
+        Some(count(&self.seen_in(slice)))
+    }
+
+    pub(super) fn latency_window(&self) -> Option<Counts> {
+        let (slice, ..) = self.settings.latency?;
+        let mut seen = self.seen_in(slice);
+        seen.iter_mut().for_each(|it| it.slow = it.tail);
+        Some(count(&seen))
+    }
+
+    pub(super) fn ewma_window(&self) -> Option<WeightedCounts> {
+        Some(self.ewma.as_ref()?.counts(0, self.now))
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        if self.state() != State::Closed {
+            return Statistics::default();
+        }
+        let run = self.settings.run.map(|_| self.failures_in_a_row());
+        Statistics {
+            consecutive_failures: run.unwrap_or(0),
+            count_window: self.count_window(),
+            time_window: self.time_window(),
+            ewma_window: self.ewma_window(),
+            latency_window: self.latency_window(),
+        }
     }
 
     fn tripped(&self) -> Option<Cause> {
         let Settings {
-            run, count, time, ..
-        } = &self.settings;
-        let judge = |counts: Option<Counts>, bounds: Option<Bounds>, causes: [Cause; 2]| {
-            let (counts, bounds) = (counts?, bounds?);
-            let enough = counts.calls >= bounds.minimum.into();
-            let failed = is_share(counts.failed, counts.calls, bounds.failed);
-            let slow = is_share(counts.slow, counts.calls, bounds.slow);
-            match (enough, failed, slow) {
-                (true, true, _) => Some(causes[0]),
-                (true, false, true) => Some(causes[1]),
-                _ => None,
-            }
-        };
+            run,
+            count,
+            time,
+            ewma,
+            latency,
+            own,
+            ..
+        } = self.settings;
         if run.is_some_and(|run| self.failures_in_a_row() >= run) {
             return Some(Cause::ConsecutiveFailures);
         }
+        let judge = |counts: Option<Counts>, bounds: Option<Bounds>, causes: [Cause; 3]| {
+            let (counts, bounds) = (counts?, bounds?);
+            let failures = bounds.failures.map(u64::from);
+            let enough = counts.calls >= bounds.minimum.into();
+            if failures.is_some_and(|failures| counts.failed >= failures) {
+                Some(causes[0])
+            } else if enough && is_share(counts.failed, counts.calls, bounds.failed) {
+                Some(causes[1])
+            } else if enough && is_share(counts.slow, counts.calls, bounds.slow) {
+                Some(causes[2])
+            } else {
+                None
+            }
+        };
         let by_count = judge(
             self.count_window(),
             count.map(|(_, bounds)| bounds),
-            [Cause::CountFailureRate, Cause::CountSlowCallRate],
+            [
+                Cause::CountFailures,
+                Cause::CountFailureRate,
+                Cause::CountSlowCallRate,
+            ],
         );
         let by_time = judge(
             self.time_window(),
             time.map(|(_, bounds)| bounds),
-            [Cause::TimeFailureRate, Cause::TimeSlowCallRate],
+            [
+                Cause::TimeFailures,
+                Cause::TimeFailureRate,
+                Cause::TimeSlowCallRate,
+            ],
         );
-        by_count.or(by_time)
+        let by_ewma = || {
+            let (counts, (_, bounds)) = (self.ewma_window()?, ewma?);
+            let (calls, failed) = (counts.calls(), counts.failed());
+            let share = bounds.failed.map(|percent| percent as f64 / 100.0);
+            if bounds
+                .failures
+                .is_some_and(|number| failed >= number.into())
+            {
+                return Some(Cause::EwmaFailures);
+            }
+            let is_share = share.is_some_and(|share| failed > 0.0 && failed >= share * calls);
+            let trips = calls >= bounds.minimum.into() && is_share;
+            trips.then_some(Cause::EwmaFailureRate)
+        };
+        let by_latency = || {
+            let (counts, (_, percent, minimum)) = (self.latency_window()?, latency?);
+            let rest = 100 - percent;
+            let trips = counts.calls >= minimum.into() && counts.slow * 100 > rest * counts.calls;
+            trips.then_some(Cause::LatencyQuantile)
+        };
+        let by_own = || {
+            let trips = own.is_some_and(|limit| has_trouble(&self.statistics(), limit));
+            trips.then_some(Cause::TripWhen)
+        };
+        by_count
+            .or(by_time)
+            .or_else(by_ewma)
+            .or_else(by_latency)
+            .or_else(by_own)
     }
 
     /// Whether these probes open the breaker again, of as many as the round has.
     fn probes_fail(&self, ended: &[Outcome]) -> bool {
-        let probes = self.settings.probes;
+        let settings = &self.settings;
+        let probes = u64::from(settings.probes);
         let Counts { failed, slow, .. } = count(ended);
-        let run = self.settings.run.map(|run| run.min(probes.into()) as usize);
+        let tail = ended.iter().filter(|it| it.tail).count() as u64;
+        let run = settings.run.map(|run| probes.min(run.into()) as usize);
+        let is_blind =
+            !settings.looks_at_failures() && (settings.own.is_some() || !settings.looks_at_times());
         run.is_some_and(|run| longest_run(ended) >= run)
-            || self.settings.bounds().any(|bounds| {
-                is_share(failed, probes.into(), bounds.failed)
-                    || is_share(slow, probes.into(), bounds.slow)
+            || settings.bounds().any(|bounds| {
+                let failures = bounds.failures.map(|number| probes.min(number.into()));
+                failures.is_some_and(|failures| failed >= failures)
+                    || is_share(failed, probes, bounds.failed)
+                    || is_share(slow, probes, bounds.slow)
             })
+            || settings
+                .latency
+                .is_some_and(|(_, percent, _)| tail * 100 > (100 - percent) * probes)
+            || is_blind && failed * 2 >= probes
     }
 
     fn judge_probes(&mut self) {
@@ -281,11 +402,7 @@ impl Model {
             return;
         };
         let mut at_worst = ended.clone();
-        let worst = Outcome {
-            failed: true,
-            slow: true,
-        };
-        at_worst.resize(self.settings.probes.into(), worst);
+        at_worst.resize(self.settings.probes.into(), Outcome::HUNG);
         if self.probes_fail(ended) {
             self.open(Cause::ProbesFailed);
         } else if !self.probes_fail(&at_worst) {
@@ -333,6 +450,8 @@ impl Model {
 
     fn close(&mut self, cause: Cause) {
         self.closed_at = self.now;
+        let ewma = self.settings.ewma;
+        self.ewma = ewma.map(|(length, _)| EwmaWindow::new(length));
         self.enter(Mode::Closed(Vec::new()), cause);
     }
 

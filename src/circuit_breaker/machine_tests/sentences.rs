@@ -4,8 +4,8 @@ use super::*;
 use crate::circuit_breaker::Cause;
 
 const BOTH: Outcome = Outcome {
-    failed: true,
     slow: true,
+    ..FAILED
 };
 
 /// One rule that never trips by itself, one probe, 10 ms open, then 20, 40 and 80.
@@ -14,6 +14,9 @@ fn settings() -> Settings {
         run: Some(1_000_000),
         count: None,
         time: None,
+        ewma: None,
+        latency: None,
+        own: None,
         probes: 1,
         probe_nanos: 5 * MS,
         open_base: 10 * MS,
@@ -25,6 +28,7 @@ fn settings() -> Settings {
 
 fn failed(percent: u64, minimum: u32) -> Bounds {
     Bounds {
+        failures: None,
         failed: Some(percent),
         slow: None,
         minimum,
@@ -110,6 +114,7 @@ fn no_rate_is_judged_before_there_are_enough_calls() {
 #[test]
 fn a_call_that_is_slow_and_fails_counts_once_in_each_rate() {
     let bounds = Bounds {
+        failures: None,
         failed: Some(100),
         slow: Some(50),
         minimum: 4,
@@ -136,6 +141,161 @@ fn calls_that_the_time_window_has_forgotten_do_not_trip_it() {
     assert_eq!(pair.state(), State::Closed);
     pair.after(9 * MS).calls(1, FAILED);
     assert_eq!(pair.cause(), Some(Cause::TimeFailureRate));
+}
+
+#[test]
+fn so_many_failures_trip_it_before_there_are_enough_calls_for_a_rate() {
+    let bounds = Bounds {
+        failures: Some(3),
+        ..failed(100, 10)
+    };
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        count: Some((10, bounds)),
+        ..settings()
+    });
+    pair.calls(2, FAILED).calls(9, GOOD).calls(1, FAILED);
+    assert_eq!(pair.state(), State::Closed, "two of the last ten");
+    pair.calls(1, FAILED);
+    assert_eq!(pair.state(), State::Closed, "the first has been pushed out");
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::CountFailures));
+
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        time: Some((MS, bounds)),
+        ..settings()
+    });
+    pair.calls(2, FAILED).after(10 * MS).calls(2, FAILED);
+    assert_eq!(pair.state(), State::Closed, "two of the last 10 ms");
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::TimeFailures));
+}
+
+#[test]
+fn failures_fade_from_the_weighted_rate_with_the_time_constant() {
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        ewma: Some((16 * MS, failed(50, 4))),
+        ..settings()
+    });
+    pair.calls(3, FAILED);
+    assert_eq!(pair.state(), State::Closed, "too few to judge");
+    // A time constant later they weigh 1.1, and three of 4.1 are good.
+    pair.after(16 * MS).calls(3, GOOD);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(1, FAILED);
+    assert_eq!(pair.state(), State::Closed, "2.1 of 5.1");
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::EwmaFailureRate));
+
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        ewma: Some((
+            16 * MS,
+            Bounds {
+                failures: Some(3),
+                ..failed(100, 100)
+            },
+        )),
+        ..settings()
+    });
+    pair.calls(2, FAILED).after(MS).calls(1, FAILED);
+    assert_eq!(pair.state(), State::Closed, "the first two weigh 1.9");
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::EwmaFailures));
+}
+
+#[test]
+fn what_the_weights_held_before_it_opened_is_forgotten_when_it_closes() {
+    let mut pair = Pair::new(&Settings {
+        run: Some(4),
+        ewma: Some((1_000_000 * MS, failed(50, 5))),
+        ..settings()
+    });
+    pair.calls(4, FAILED).after(10 * MS).calls(1, GOOD);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(3, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+}
+
+#[test]
+fn more_than_one_in_so_many_beyond_its_bound_trips_it_by_its_quantile() {
+    // The p90 of ten calls is the ninth, of twenty the eighteenth.
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        latency: Some((MS, 90, 10)),
+        ..settings()
+    });
+    pair.calls(9, TAIL);
+    assert_eq!(pair.state(), State::Closed, "too few to judge");
+    pair.after(10 * MS).calls(9, GOOD).calls(1, TAIL);
+    assert_eq!(
+        pair.state(),
+        State::Closed,
+        "one in ten is not more than that"
+    );
+    pair.calls(9, SLOW).calls(1, TAIL);
+    assert_eq!(pair.state(), State::Closed, "two in twenty");
+    pair.calls(
+        1,
+        Outcome {
+            tail: true,
+            ..FAILED
+        },
+    );
+    assert_eq!(pair.cause(), Some(Cause::LatencyQuantile));
+}
+
+#[test]
+fn a_rule_of_the_users_own_trips_it_where_no_other_does() {
+    let mut pair = Pair::new(&Settings {
+        run: None,
+        count: Some((4, failed(50, 4))),
+        own: Some(2),
+        ..settings()
+    });
+    pair.calls(1, FAILED).calls(4, GOOD).calls(1, FAILED);
+    assert_eq!(pair.state(), State::Closed);
+    pair.calls(1, SLOW);
+    assert_eq!(pair.cause(), Some(Cause::TripWhen));
+
+    let mut pair = Pair::new(&Settings {
+        run: Some(2),
+        own: Some(2),
+        ..settings()
+    });
+    pair.calls(2, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::ConsecutiveFailures));
+}
+
+#[test]
+fn probes_that_hang_open_it_again_whatever_its_rules_look_at() {
+    let slow = Bounds {
+        failures: None,
+        failed: None,
+        slow: Some(100),
+        minimum: 1,
+    };
+    let rules = [
+        Settings {
+            run: None,
+            count: Some((4, slow)),
+            ..settings()
+        },
+        Settings {
+            run: None,
+            latency: Some((MS, 99, 1)),
+            ..settings()
+        },
+    ];
+    for settings in rules {
+        let mut pair = Pair::new(&settings);
+        pair.run(&Step::Force(State::ForcedOpen, Some(0)));
+        assert!(pair.call());
+        pair.after(5 * MS).call();
+        assert_eq!(pair.cause(), Some(Cause::ProbesFailed));
+    }
 }
 
 #[test]
@@ -321,6 +481,22 @@ fn a_probe_of_an_earlier_round_decides_nothing_in_a_later() {
 }
 
 #[test]
+fn a_probe_of_as_many_changes_ago_as_a_round_tells_apart_frees_no_place() {
+    let Pair { machine, world, .. } = brittle(&settings());
+    let probe = || {
+        machine.force(State::ForcedOpen, Some(0), &world);
+        machine.admit(&world).unwrap()
+    };
+    let old = probe();
+    // Two changes each.
+    for _ in 0..1 << 15 {
+        assert!(probe().is_probe());
+    }
+    machine.forgo(old);
+    assert_eq!(machine.admit(&world), Err(Refusal::UNKNOWN));
+}
+
+#[test]
 fn a_forced_state_counts_nothing_and_ends_when_it_was_told_to() {
     let mut pair = brittle(&settings());
     pair.run(&Step::Force(State::ForcedClosed, Some(7 * MS)));
@@ -394,8 +570,15 @@ fn a_success_need_not_be_told_only_where_it_would_change_nothing() {
     assert!(!unmoved(&pair), "it would push out a failure");
 
     let time = Some((MS, failed(100, 2)));
-    let pair = Pair::new(&Settings { time, ..run });
+    let pair = Pair::new(&Settings {
+        time,
+        ..run.clone()
+    });
     assert!(!unmoved(&pair), "it is a call of the last seconds");
+
+    let own = Some(2);
+    let pair = Pair::new(&Settings { own, ..run });
+    assert!(!unmoved(&pair), "who knows what the user's rule looks at");
 
     let mut pair = brittle(&settings());
     pair.calls(1, FAILED).after(10 * MS);

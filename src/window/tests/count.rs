@@ -154,6 +154,7 @@ fn the_largest_window_counts_to_its_brim() {
     let both = Outcome {
         failed: true,
         slow: true,
+        tail: false,
     };
     for call in 1..=2 * u64::from(u16::MAX) {
         let counts = window.record(0, both).unwrap();

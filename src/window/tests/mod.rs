@@ -1,7 +1,8 @@
-//! The windows against slow, obvious models: a list of outcomes, and lists of outcomes and of durations
-//! with times.
+//! The windows against slow, obvious models: lists of outcomes or durations, with times where there are
+//! any.
 
 mod count;
+mod ewma;
 mod quantile;
 mod ratio;
 mod time;
@@ -25,7 +26,8 @@ fn config(cases: u32) -> ProptestConfig {
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         3 => Just(GOOD),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(failed, slow)| Outcome { failed, slow }),
+        1 => (any::<bool>(), any::<bool>())
+            .prop_map(|(failed, slow)| Outcome { failed, slow, ..GOOD }),
     ]
 }
 

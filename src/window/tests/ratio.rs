@@ -72,6 +72,57 @@ proptest! {
     }
 }
 
+/// The value at the nearest rank: the first, in order, that this share of all values do not exceed.
+fn quantile(millionths: u32, values: &[u32]) -> u32 {
+    let mut ordered = values.to_vec();
+    ordered.sort_unstable();
+    let is_rank =
+        |rank: &usize| *rank as u64 * MILLION >= u64::from(millionths) * ordered.len() as u64;
+    ordered[(1..=ordered.len()).find(is_rank).unwrap() - 1]
+}
+
+proptest! {
+    #![proptest_config(config(5_000))]
+
+    #[test]
+    fn a_quantile_exceeds_a_bound_exactly_where_sorting_says(
+        millionths in prop_oneof![
+            1..=MILLION as u32,
+            (1..=100_u32).prop_map(|p| p * 10_000),
+            Just(999_000),
+        ],
+        values in proptest::collection::vec(0..20_u32, 1..300),
+        bound in 0..20_u32,
+    ) {
+        let above = values.iter().filter(|value| **value > bound).count() as u64;
+        let exceeds = ratio(millionths).quantile_exceeds(above, values.len() as u64);
+        prop_assert_eq!(exceeds, quantile(millionths, &values) > bound);
+    }
+
+    #[test]
+    fn the_least_above_is_the_first_with_which_the_quantile_exceeds(
+        millionths in 1..=MILLION as u32, whole in 1..=300_u32,
+    ) {
+        let ratio = ratio(millionths);
+        let exceeds = |above: &u32| ratio.quantile_exceeds((*above).into(), whole.into());
+        prop_assert_eq!((0..=whole).find(exceeds), Some(ratio.least_above(whole)));
+    }
+
+    #[test]
+    fn one_is_spared_by_the_least_that_spare_it_and_by_no_fewer(millionths in 1..MILLION as u32) {
+        let ratio = ratio(millionths);
+        let least = ratio.least_to_spare_one();
+        prop_assert!(!ratio.quantile_exceeds(1, least.into()));
+        prop_assert!(ratio.quantile_exceeds(1, u64::from(least) - 1));
+    }
+}
+
+#[test]
+fn the_greatest_value_spares_none() {
+    assert_eq!(ratio(1_000_000).least_to_spare_one(), 0);
+    assert!(ratio(1_000_000).quantile_exceeds(1, u64::MAX));
+}
+
 #[test]
 fn nothing_of_nothing_is_no_share_of_it() {
     assert!(!ratio(1).is_reached(0, 0));
