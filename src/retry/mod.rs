@@ -47,12 +47,14 @@
 //! # }
 //! ```
 
+mod decide;
 mod future;
 mod layer;
 mod policy;
 mod request;
 mod service;
 
+pub use decide::{ByVerdict, Decide, RestoreRequest, RetryIf};
 pub use future::RetryFuture;
 pub use layer::{RetryBuilder, RetryLayer};
 pub use request::{CloneRequest, Cloned, WithMaxAttempts};

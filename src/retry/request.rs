@@ -13,6 +13,17 @@ pub trait CloneRequest<Req> {
     /// once, and its result returned whatever it is.
     fn clone_request(&self, req: &Req) -> Option<Req>;
 
+    /// Whether `req` may be sent again after a failure at which the service may have acted on it. One
+    /// for which this says no is sent again only where it is known
+    /// [never to have been sent](crate::classify::Failure::never_sent). Default: yes.
+    ///
+    /// Asked of the copy, or of the request that an error [hands back](super::RetryBuilder::restore_request),
+    /// when an attempt has failed.
+    fn may_repeat(&self, req: &Req) -> bool {
+        let _ = req;
+        true
+    }
+
     /// How many attempts `req` may take, the first included, where that differs from
     /// [the layer's](super::RetryBuilder::max_attempts).
     fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {
@@ -56,6 +67,10 @@ where
 {
     fn clone_request(&self, req: &Req) -> Option<Req> {
         self.requests.clone_request(req)
+    }
+
+    fn may_repeat(&self, req: &Req) -> bool {
+        self.requests.may_repeat(req)
     }
 
     fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {
