@@ -205,7 +205,6 @@ impl Budget {
     }
 
     /// Begins a call, for retries that are made by hand. A [retry layer](crate::retry) does it itself.
-    #[must_use]
     pub fn ticket(&self) -> Ticket {
         Ticket::new(self.clone())
     }

@@ -1,5 +1,7 @@
 //! Budgets that successes feed: a balance, and a floor of so many retries a second.
 
+use std::fmt;
+
 use crate::{
     classify::FailureKind,
     sync::{
@@ -14,7 +16,7 @@ use crate::{
 const ONE: u64 = 1_000_000;
 
 /// What a budget of this kind was told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Terms {
     /// What a success pays in, in millionths, as is the maximum.
     deposit: u64,
@@ -77,6 +79,22 @@ impl Terms {
             floor: Floor::new(self.floor),
             epoch: Epoch::start(),
         }
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct(if self.is_quota { "Quota" } else { "Ratio" });
+        if self.is_quota {
+            debug
+                .field("tokens", &(self.max_balance / ONE))
+                .field("costs", &self.costs);
+        } else {
+            debug
+                .field("ratio", &(self.deposit as f64 / ONE as f64))
+                .field("max_balance", &(self.max_balance / ONE));
+        }
+        debug.field("floor", &self.floor).finish()
     }
 }
 

@@ -154,8 +154,7 @@ where
                     }
                     let req = req.expect("an attempt was decided on");
                     let copy = this.call.copy(&requests, &req);
-                    let can_follow =
-                        copy.is_some() || (this.decide.restores() && !this.call.is_last());
+                    let can_follow = this.call.can_follow(&copy, this.decide.restores());
                     let future = this.call.attempt(can_follow, || service.call(req));
                     *this.again = can_follow.then_some(Again {
                         service,
@@ -222,7 +221,7 @@ impl Call {
     }
 
     #[inline]
-    pub(super) fn is_last(&self) -> bool {
+    fn is_last(&self) -> bool {
         self.context.attempt() >= self.max_attempts
     }
 
@@ -234,6 +233,12 @@ impl Call {
         } else {
             requests.clone_request(req)
         }
+    }
+
+    /// Whether an attempt may follow the present one: with a copy, or with what an error hands back.
+    #[inline]
+    pub(super) fn can_follow<Req>(&self, copy: &Option<Req>, restores: bool) -> bool {
+        copy.is_some() || (restores && !self.is_last())
     }
 
     /// Makes an attempt.

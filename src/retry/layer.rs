@@ -111,8 +111,9 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
         self
     }
 
-    /// How many retries the dependency may be sent. Give the same budget to all that retries against
-    /// one dependency. Default: a [`Budget::default`] of this layer's own.
+    /// How many retries the dependency may be sent, by one of four rules; see [`budget`](crate::budget).
+    /// Give the same budget to all that retries against one dependency. Default: a [`Budget::default`]
+    /// of this layer's own.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Spending::Given(budget);
         self

@@ -67,7 +67,7 @@ where
         let copy = call.copy(&self.requests, &req);
         // The clone is for later attempts and will be made ready then. This one, the readied one, is
         // for this attempt.
-        let can_follow = copy.is_some() || (self.decide.restores() && !call.is_last());
+        let can_follow = call.can_follow(&copy, self.decide.restores());
         let again = can_follow.then(|| Again {
             service: self.inner.clone(),
             requests: self.requests.clone(),

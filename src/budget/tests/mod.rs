@@ -78,5 +78,9 @@ fn a_budget_shows_what_it_was_told_and_what_there_is() {
         format!("Budget {{ places: {places}, balance: 3.0 }}")
     );
     let shown = format!("{:?}", Budget::quota(7).unwrap());
-    assert!(shown.ends_with("balance: 7.0 }"), "{shown}");
+    let terms = "Quota { tokens: 7, costs: [5, 5, 10, 5, 5], floor: 1 }";
+    assert_eq!(shown, format!("Budget {{ terms: {terms}, balance: 7.0 }}"));
+    let shown = format!("{:?}", Budget::default());
+    let terms = "Ratio { ratio: 0.1, max_balance: 50, floor: 1 }";
+    assert_eq!(shown, format!("Budget {{ terms: {terms}, balance: 0.0 }}"));
 }

@@ -41,7 +41,7 @@ async fn it_sees_the_request_and_the_outcome_together() {
         ("/old/here", 1),
     ] {
         let before = seen.calls();
-        let _ = layer.layer(service.clone()).oneshot(path).await;
+        let _ = layer.layer(service).oneshot(path).await;
         assert_eq!(seen.calls() - before, calls, "{path}");
     }
 }

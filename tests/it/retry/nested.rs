@@ -158,17 +158,9 @@ async fn a_part_of_a_composite_can_be_left_to_its_own_retry() {
         }
     });
     let outer = plain().max_attempts(2).build().unwrap();
-    outer
-        .layer(composite.clone())
-        .oneshot(false)
-        .await
-        .unwrap_err();
+    outer.layer(composite).oneshot(false).await.unwrap_err();
     assert_eq!((charged.calls(), recommended.calls()), (2, 2));
-    outer
-        .layer(composite.clone())
-        .oneshot(true)
-        .await
-        .unwrap_err();
+    outer.layer(composite).oneshot(true).await.unwrap_err();
     assert_eq!((charged.calls(), recommended.calls()), (4, 2 + 6));
 }
 
