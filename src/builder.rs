@@ -63,10 +63,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     }
 
     /// Tries failed calls again; see [`retry`](crate::retry).
-    fn retry_with<C, Q>(
+    fn retry_with<C, Q, D>(
         self,
-        layer: RetryLayer<C, Q>,
-    ) -> ServiceBuilder<Stack<RetryLayer<C, Q>, L>> {
+        layer: RetryLayer<C, Q, D>,
+    ) -> ServiceBuilder<Stack<RetryLayer<C, Q, D>, L>> {
         self.add(layer)
     }
 

@@ -63,6 +63,12 @@ pub enum FailureKind {
     Timeout,
     /// Trying again would fail again.
     Permanent,
+    /// The request did not get as far as the service, which so cannot have acted.
+    NeverSent,
+}
+
+impl FailureKind {
+    pub(crate) const COUNT: usize = Self::NeverSent as usize + 1;
 }
 
 /// What a failed service said about trying again.
@@ -102,6 +108,17 @@ impl Failure {
     #[must_use]
     pub const fn permanent() -> Self {
         Self::of(FailureKind::Permanent)
+    }
+
+    /// A failure to get the request as far as the service: it could not be connected to, or refused the
+    /// stream before it looked at it (HTTP/2's `REFUSED_STREAM`, a stream beyond the last of a `GOAWAY`).
+    ///
+    /// A failure of the dependency like any other to a circuit breaker. A retry sends the request again
+    /// at once, and again even where that would not be safe had the service seen it: **to be said only
+    /// of what cannot have been seen.**
+    #[must_use]
+    pub const fn never_sent() -> Self {
+        Self::of(FailureKind::NeverSent)
     }
 
     /// Adds what the service said about trying again.

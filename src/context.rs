@@ -67,12 +67,14 @@ pub enum Criticality {
     Sheddable,
 }
 
-/// Deadline, criticality and attempt number of the request being served.
+/// Deadline, criticality and attempt number of the request being served, and whether a retry above may
+/// send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     deadline: Option<Instant>,
     attempt: NonZeroU32,
     criticality: Criticality,
+    is_retried_above: bool,
 }
 
 impl Default for Context {
@@ -82,13 +84,14 @@ impl Default for Context {
 }
 
 impl Context {
-    /// A fresh context: no deadline, [`Criticality::Critical`], first attempt.
+    /// A fresh context: no deadline, [`Criticality::Critical`], first attempt, no retry above.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             deadline: None,
             attempt: NonZeroU32::MIN,
             criticality: Criticality::Critical,
+            is_retried_above: false,
         }
     }
 
@@ -130,6 +133,27 @@ impl Context {
         self
     }
 
+    /// Says whether a retry above may send the request again. Set by a [retry](crate::retry) for what
+    /// runs in its attempts; clear it around a part that is to be retried by itself.
+    ///
+    /// ```
+    /// use steadfast::Context;
+    ///
+    /// # async fn charge() {}
+    /// # async fn recommend() {}
+    /// # let _ =
+    /// async {
+    ///     charge().await; // tried again by the retry above alone, and with all the rest
+    ///     let alone = Context::current().with_retried_above(false);
+    ///     alone.scope(recommend()).await; // by the retries below too
+    /// };
+    /// ```
+    #[must_use]
+    pub const fn with_retried_above(mut self, is_retried_above: bool) -> Self {
+        self.is_retried_above = is_retried_above;
+        self
+    }
+
     /// When the answer must be there, if a deadline is set.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
@@ -163,6 +187,13 @@ impl Context {
     #[must_use]
     pub const fn attempt(&self) -> NonZeroU32 {
         self.attempt
+    }
+
+    /// Whether a retry above may send the request again, or has: a [retry](crate::retry) below then
+    /// makes one attempt, so that the two do not multiply.
+    #[must_use]
+    pub const fn is_retried_above(&self) -> bool {
+        self.is_retried_above
     }
 
     /// Runs `future` within this context.

@@ -56,6 +56,10 @@ mod imp {
                     self.enter().fetch_add(value, order)
                 }
 
+                pub(crate) fn fetch_sub(&self, value: $int, order: Ordering) -> $int {
+                    self.enter().fetch_sub(value, order)
+                }
+
                 pub(crate) fn fetch_max(&self, value: $int, order: Ordering) -> $int {
                     self.enter().fetch_max(value, order)
                 }

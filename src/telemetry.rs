@@ -19,6 +19,7 @@
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
+//! | `steadfast_retry_resends_total` | counter | | requests sent again as the same attempt: they had never been sent |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
 //! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
@@ -39,7 +40,8 @@
 //!
 //! A `reason` why a retry was not made is `attempts` (none left), `permanent`, `hint` (the service
 //! said never, or not before its hint's cap), `budget` (**the client's own budget is spent**),
-//! `deadline` (no room is left before it), or `not_cloneable`.
+//! `deadline` (no room is left before it), `not_cloneable`, `not_repeatable` (the service may have acted,
+//! and must not twice), `retry_if` (its function said no), or `nested` (left to a retry above).
 //!
 //! Of a call that outlives the wait for it the `outcome` is `completed`, `panicked`, `abandoned` (the
 //! runtime ended first), or `cut` (there was no room for it to run on).

@@ -6,7 +6,7 @@
 //!
 //! Every recipe has a cap, and no delay exceeds it, jitter included. Jitter is on unless turned off:
 //! without it, callers that failed together come back together (M. Brooker, "Exponential Backoff And
-//! Jitter", AWS Architecture Blog, 2015, whose three jitters these are).
+//! Jitter", AWS Architecture Blog, 2015, whose three jitters these are; the fourth is Polly's).
 //!
 //! # Example
 //!
@@ -29,6 +29,8 @@
 //! ```
 
 #[cfg(all(test, not(steadfast_loom)))]
+mod jitter_tests;
+#[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 
 use std::{fmt, time::Duration};
@@ -49,14 +51,14 @@ pub struct Backoff {
     jitter: Jitter,
 }
 
-/// How a computed delay is scattered. Formulas and names are AWS's; `expo` is the delay before
-/// jitter, cap applied.
+/// How a computed delay is scattered. Formulas and names are AWS's, but for the last, which is Polly's;
+/// `expo` is the delay before jitter, cap applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
     /// Not at all.
     None,
-    /// Uniform in `0..=expo`. The default: of the three it causes the least work.
+    /// Uniform in `0..=expo`. The default: of AWS's three it causes the least work.
     #[default]
     Full,
     /// `expo / 2` plus uniform in `0..=expo / 2`: never less than half.
@@ -64,6 +66,14 @@ pub enum Jitter {
     /// Uniform in `base..=3 * previous`, cap applied after. Each delay depends on the one before, not
     /// on the growth; the first is drawn as if the one before had been `base`.
     Decorrelated,
+    /// Polly's decorrelated jitter, version 2 (G. Polevoy, in Polly.Contrib.WaitAndRetry): with `t` the
+    /// number of the retry, from zero, plus a uniform number below one, `base / 1.4` times what
+    /// `2^t * tanh(√(4 t))` has grown since the retry before; cap applied after.
+    ///
+    /// So the retries come, in the median, near `base`, twice `base`, four times `base` … after the first
+    /// failure, and those of many callers together without the peaks that a fixed band for each retry
+    /// leaves. Here too the growth is the formula's own, whatever the recipe's.
+    SmoothDecorrelated,
 }
 
 #[derive(Clone)]
@@ -207,10 +217,20 @@ impl Backoff {
             Jitter::Decorrelated => {
                 let base = self.before_jitter(1);
                 let longest = position.previous.max(base).saturating_mul(3);
-                uniform(base, longest, random).min(self.cap)
+                position.previous = uniform(base, longest, random).min(self.cap);
+                position.previous
+            }
+            Jitter::SmoothDecorrelated => {
+                let t = f64::from(position.retry - 1) + fraction(random);
+                let now = smooth(t);
+                let before =
+                    f64::from_bits(std::mem::replace(&mut position.previous, now.to_bits()));
+                // Above 2^1023 there is only infinity, and of two of them no difference.
+                let grown = if now.is_finite() { now - before } else { now };
+                // A float too large for the integer becomes its maximum.
+                ((grown / 1.4 * self.before_jitter(1) as f64) as u64).min(self.cap)
             }
         };
-        position.previous = delay;
         Duration::from_nanos(delay)
     }
 
@@ -233,6 +253,8 @@ impl Backoff {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
     retry: u32,
+    /// What the jitter keeps of the retry before: a decorrelated one the delay, the smooth one the bits
+    /// of what its formula had grown to. At the start zero, as a number and as bits.
     previous: u64,
 }
 
@@ -257,6 +279,16 @@ impl Delays<'_> {
     pub fn next(&mut self, random: u64) -> Duration {
         self.backoff.next(&mut self.position, random)
     }
+}
+
+/// The curve under [`Jitter::SmoothDecorrelated`].
+fn smooth(t: f64) -> f64 {
+    t.exp2() * (4.0 * t).sqrt().tanh()
+}
+
+/// A number in `0..1`, uniform where `random` is: 53 bits of it, as many as a float holds.
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// A whole number in `low..=high`, uniform where `random` is.

@@ -1,28 +1,52 @@
 //! How many retries a dependency may be sent.
 //!
-//! A [`Budget`] belongs to a dependency. It is fed by the successes of calls to it and drained by
-//! retries, whoever makes them: clones share it, and one budget may be given to many layers. When the
-//! dependency fails altogether nothing feeds it, and retrying ends by itself. A budget fed by
+//! A [`Budget`] belongs to a dependency and bounds what retries add to its load, whoever makes them:
+//! clones share it, and one budget may be given to many layers. There are four:
+//!
+//! | budget | a retry needs | comes back | as in |
+//! |---|---|---|---|
+//! | [`new`](Budget::new), the default | what earlier successes saved up | with further successes | Finagle, but fed by successes |
+//! | [`quota`](Budget::quota) | tokens, as many as its kind of failure costs | when it succeeds; one for each success at the first try | the AWS SDKs |
+//! | [`of_active`](Budget::of_active) | a place, of which there are a share of the calls now active | when the retry ends | Envoy's `retry_budget`, failsafe-go |
+//! | [`concurrent`](Budget::concurrent) | a place, of a fixed number | when the retry ends | Envoy's `max_retries` |
+//!
+//! The first two are fed by the **successes** of calls. When the dependency fails altogether nothing
+//! feeds them, and retrying ends by itself, but for [a floor](Budget::with_floor). A budget fed by
 //! *attempts* goes on adding its share of load to a system that is down because of its load, and keeps
-//! it there (Bronson et al., "Metastable Failures in Distributed Systems", HotOS'21).
+//! it there (Bronson et al., "Metastable Failures in Distributed Systems", HotOS'21). So does, in its
+//! measure, one of active calls: the slower the dependency gets, the more calls are active. What the
+//! latter two bound is how much of the dependency's concurrency retries may ever take.
 //!
 //! # Example
 //!
 //! ```
-//! use steadfast::budget::Budget;
+//! use steadfast::{budget::Budget, classify::FailureKind};
 //!
 //! # fn main() -> Result<(), steadfast::InvalidSetting> {
 //! // One retry for every five successes, five at the most in a row, none for free.
 //! let budget = Budget::new(0.2)?.with_max_balance(5)?.with_floor(0);
+//! let may_retry = || budget.ticket().try_retry(FailureKind::Transient);
 //!
-//! assert!(!budget.try_take(), "it starts empty");
+//! assert!(!may_retry(), "it starts empty");
 //! for _ in 0..1_000 {
 //!     budget.deposit();
 //! }
-//! assert_eq!((0..10).filter(|_| budget.try_take()).count(), 5);
+//! assert_eq!((0..10).filter(|_| may_retry()).count(), 5);
+//!
+//! // A place is held as long as the ticket is.
+//! let budget = Budget::concurrent(1);
+//! let (mut first, mut second) = (budget.ticket(), budget.ticket());
+//! assert!(first.try_retry(FailureKind::Transient));
+//! assert!(!second.try_retry(FailureKind::Transient));
+//! drop(first);
+//! assert!(second.try_retry(FailureKind::Transient));
 //! # Ok(())
 //! # }
 //! ```
+
+mod places;
+mod savings;
+mod ticket;
 
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
@@ -31,148 +55,176 @@ mod tests;
 
 use std::fmt;
 
-use crate::{
-    error::InvalidSetting,
-    sync::{
-        Arc, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed},
-    },
-    time::Epoch,
-    window::Ratio,
+pub(crate) use ticket::Account;
+pub use ticket::Ticket;
+
+use self::{
+    places::Places,
+    savings::{Savings, Terms},
 };
+use crate::{classify::FailureKind, error::InvalidSetting, sync::Arc, window::Ratio};
 
-/// Retries for a share of successes, with a floor for low traffic. Cloning shares it.
+/// How many retries a dependency may be sent. Cloning shares it.
 ///
-/// A success deposits [the share](Self::new), a retry takes one. The balance never exceeds
-/// [a maximum](Self::with_max_balance), and starts at zero. Where it holds less than one,
-/// [a few retries a second](Self::with_floor) are allowed all the same.
+/// What a retry needs is taken in one atomic step, before the wait for the retry: no number of callers
+/// gets more than there is. No lock is taken, nothing is allocated, and a success that finds the
+/// balance full writes nothing.
 ///
-/// Taking is one atomic step, done before the wait for the retry; nothing is held while waiting. A
-/// success that finds the balance full writes nothing.
+/// Setters are for a budget that is not shared yet: each gives a new one, as it is at its start.
 #[derive(Clone)]
-pub struct Budget(Arc<State>);
+pub struct Budget(Arc<Kind>);
 
-struct State {
-    /// What a success deposits, in millionths of a retry, as is the balance.
-    deposit: u64,
-    max_balance: u64,
-    balance: AtomicU64,
-    floor: Floor,
-    epoch: Epoch,
+enum Kind {
+    Savings(Savings),
+    Places(Places),
 }
-
-/// A retry in millionths.
-const ONE: u64 = 1_000_000;
 
 impl Budget {
     /// The share of successes that [`Budget::default`] allows as retries.
     pub const DEFAULT_RATIO: f64 = 0.1;
     /// The default of [`with_max_balance`](Self::with_max_balance).
     pub const DEFAULT_MAX_BALANCE: u32 = 50;
-    /// The default of [`with_floor`](Self::with_floor).
+    /// The default of [`with_floor`](Self::with_floor) for the budgets that successes feed: a second.
     pub const DEFAULT_FLOOR: u32 = 1;
+    /// The default of [`with_floor`](Self::with_floor) for a share of the active calls: at once. Envoy's.
+    pub const DEFAULT_MIN_CONCURRENCY: u32 = 3;
 
-    /// A budget of `ratio` retries for each success.
+    /// A budget of `ratio` retries for each success. It starts empty, holds
+    /// [a maximum](Self::with_max_balance), and a retry takes one.
     ///
     /// # Errors
     ///
     /// If `ratio` is not a number in 0.000001..=1.
     pub fn new(ratio: f64) -> Result<Self, InvalidSetting> {
         let ratio = Ratio::new("budget.ratio", ratio)?;
-        Ok(Self::from_parts(
-            ratio.millionths().into(),
-            u64::from(Self::DEFAULT_MAX_BALANCE) * ONE,
-            Self::DEFAULT_FLOOR,
-        ))
+        Ok(Self::of(Kind::Savings(Terms::ratio(ratio).open())))
     }
 
-    fn from_parts(deposit: u64, max_balance: u64, floor: u32) -> Self {
-        Self(Arc::new(State {
-            deposit,
-            max_balance,
-            balance: AtomicU64::new(0),
-            floor: Floor::new(floor),
-            epoch: Epoch::start(),
-        }))
+    /// A budget of so many tokens, all there at the start: the AWS SDKs', who have 500. A retry takes
+    /// [what its kind of failure costs](Self::with_cost), 10 for a timeout and 5 for any other, and gives
+    /// it back if it succeeds. A call that succeeds at the first try gives 1.
+    ///
+    /// What costs more than the quota holds is left to the floor.
+    ///
+    /// # Errors
+    ///
+    /// If it is zero.
+    pub fn quota(tokens: u32) -> Result<Self, InvalidSetting> {
+        not_none("budget.quota", tokens)?;
+        Ok(Self::of(Kind::Savings(Terms::quota(tokens).open())))
+    }
+
+    /// A budget of as many retries at once as are `share` of the calls now active, those retried among
+    /// them, but [a few](Self::with_floor) in any case. Envoy has 0.2.
+    ///
+    /// A retry holds its place from before its delay to its end. Counting costs every call two writes
+    /// to memory that all calls share.
+    ///
+    /// # Errors
+    ///
+    /// If `share` is not a number in 0.000001..=1.
+    pub fn of_active(share: f64) -> Result<Self, InvalidSetting> {
+        let share = Ratio::new("budget.share", share)?;
+        let places = Places::new(share.millionths(), Self::DEFAULT_MIN_CONCURRENCY);
+        Ok(Self::of(Kind::Places(places)))
+    }
+
+    /// A budget of at most `max` retries at once; zero for none at all. Envoy has 3.
+    ///
+    /// A retry holds its place from before its delay to its end.
+    #[must_use]
+    pub fn concurrent(max: u32) -> Self {
+        Self::of(Kind::Places(Places::new(0, max)))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self(Arc::new(kind))
     }
 
     /// Sets how many retries successes can save up. Default: 50.
     ///
-    /// To be set before the budget is shared: the result is a new budget, with nothing in it.
+    /// # Errors
+    ///
+    /// If it is zero (a budget of the floor alone has a tiny ratio instead), or the budget is not
+    /// [a ratio of successes](Self::new).
+    pub fn with_max_balance(self, retries: u32) -> Result<Self, InvalidSetting> {
+        not_none("budget.max_balance", retries)?;
+        match &*self.0 {
+            Kind::Savings(savings) if !savings.terms().is_quota() => {
+                let terms = savings.terms().with_max_balance(retries);
+                Ok(Self::of(Kind::Savings(terms.open())))
+            }
+            _ => {
+                let allowed = "for a budget of a ratio of successes";
+                Err(InvalidSetting::new("budget.max_balance", retries, allowed))
+            }
+        }
+    }
+
+    /// Sets how many retries are allowed in any case.
+    ///
+    /// - For [`new`](Self::new) and [`quota`](Self::quota): how many a second, where the balance has not
+    ///   enough for one. They do not add up: after a minute without any, a second's worth can be had at
+    ///   once. Default: 1; zero for none.
+    /// - For [`of_active`](Self::of_active): how many at once, however few calls are active. Default: 3.
+    /// - For [`concurrent`](Self::concurrent): its number, anew.
+    #[must_use]
+    pub fn with_floor(self, retries: u32) -> Self {
+        Self::of(match &*self.0 {
+            Kind::Savings(savings) => Kind::Savings(savings.terms().with_floor(retries).open()),
+            Kind::Places(places) => Kind::Places(places.with_floor(retries)),
+        })
+    }
+
+    /// Sets how many tokens a retry after this kind of failure takes. Default: 10 after
+    /// [`FailureKind::Timeout`], 5 after any other.
     ///
     /// # Errors
     ///
-    /// If it is zero; a budget of the floor alone has a tiny ratio instead.
-    pub fn with_max_balance(self, retries: u32) -> Result<Self, InvalidSetting> {
-        if retries == 0 {
-            let allowed = "at least 1";
-            return Err(InvalidSetting::new("budget.max_balance", retries, allowed));
+    /// If it is zero, or the budget is not [a quota](Self::quota).
+    pub fn with_cost(self, kind: FailureKind, tokens: u32) -> Result<Self, InvalidSetting> {
+        not_none("budget.cost", tokens)?;
+        match &*self.0 {
+            Kind::Savings(savings) if savings.terms().is_quota() => {
+                let terms = savings.terms().with_cost(kind, tokens);
+                Ok(Self::of(Kind::Savings(terms.open())))
+            }
+            _ => {
+                let allowed = "for a budget with a quota";
+                Err(InvalidSetting::new("budget.cost", tokens, allowed))
+            }
         }
-        let State { deposit, floor, .. } = &*self.0;
-        Ok(Self::from_parts(
-            *deposit,
-            u64::from(retries) * ONE,
-            floor.per_second,
-        ))
     }
 
-    /// Sets how many retries a second are allowed where successes have saved up none. They do not add
-    /// up: after a minute without any, a second's worth can be had at once. Default: 1; zero for none.
-    ///
-    /// To be set before the budget is shared: the result is a new budget, with nothing in it.
-    #[must_use]
-    pub fn with_floor(self, per_second: u32) -> Self {
-        let State {
-            deposit,
-            max_balance,
-            ..
-        } = &*self.0;
-        Self::from_parts(*deposit, *max_balance, per_second)
-    }
-
-    /// Feeds the budget: a call succeeded.
+    /// Feeds the budget: a call, for which nobody holds a [`Ticket`], succeeded at its first try. A
+    /// budget of places is not fed.
     pub fn deposit(&self) {
-        let State {
-            deposit,
-            max_balance,
-            balance,
-            ..
-        } = &*self.0;
-        let mut old = balance.load(Relaxed);
-        // A full balance is the healthy state. Not writing it is what keeps the line shared.
-        while old < *max_balance {
-            let new = (old + deposit).min(*max_balance);
-            match balance.compare_exchange_weak(old, new, AcqRel, Relaxed) {
-                Ok(_) => return,
-                Err(newer) => old = newer,
-            }
+        if let Kind::Savings(savings) = &*self.0 {
+            savings.succeeded(None);
         }
     }
 
-    /// Takes one retry, if there is one. Reads the clock only where the balance holds none.
-    #[must_use]
-    pub fn try_take(&self) -> bool {
-        let State {
-            balance,
-            floor,
-            epoch,
-            ..
-        } = &*self.0;
-        let mut old = balance.load(Acquire);
-        while let Some(new) = old.checked_sub(ONE) {
-            match balance.compare_exchange_weak(old, new, AcqRel, Acquire) {
-                Ok(_) => return true,
-                Err(newer) => old = newer,
-            }
-        }
-        floor.per_second > 0 && floor.try_take(epoch.nanos_now())
+    /// Begins a call, for retries that are made by hand. A [retry layer](crate::retry) does it itself.
+    pub fn ticket(&self) -> Ticket {
+        Ticket::new(self.clone())
     }
 
-    /// How many retries successes have saved up.
+    /// What there is at the moment: retries that successes have saved up, tokens of a quota, or places
+    /// for further retries at once. Without the floor, where that is by the second.
     #[must_use]
     pub fn balance(&self) -> f64 {
-        self.0.balance.load(Relaxed) as f64 / ONE as f64
+        match &*self.0 {
+            Kind::Savings(savings) => savings.balance(),
+            Kind::Places(places) => places.free().into(),
+        }
     }
+}
+
+fn not_none(setting: &'static str, number: u32) -> Result<(), InvalidSetting> {
+    if number == 0 {
+        return Err(InvalidSetting::new(setting, number, "at least 1"));
+    }
+    Ok(())
 }
 
 impl Default for Budget {
@@ -184,48 +236,11 @@ impl Default for Budget {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
-            .field("ratio", &(self.0.deposit as f64 / ONE as f64))
-            .field("max_balance", &(self.0.max_balance / ONE))
-            .field("floor", &self.0.floor.per_second)
-            .field("balance", &self.balance())
-            .finish()
-    }
-}
-
-/// So many a second, a second's worth at once: the generic cell rate algorithm (ITU-T I.371) on one
-/// word, the theoretical arrival time.
-struct Floor {
-    per_second: u32,
-    arrival: AtomicU64,
-}
-
-impl Floor {
-    const SECOND: u64 = 1_000_000_000;
-
-    fn new(per_second: u32) -> Self {
-        let arrival = AtomicU64::new(0);
-        Self {
-            per_second,
-            arrival,
-        }
-    }
-
-    fn try_take(&self, now: u64) -> bool {
-        let interval = (Self::SECOND / u64::from(self.per_second)).max(1);
-        let mut old = self.arrival.load(Acquire);
-        loop {
-            let new = old.max(now) + interval;
-            if new > now + Self::SECOND {
-                return false;
-            }
-            match self
-                .arrival
-                .compare_exchange_weak(old, new, AcqRel, Acquire)
-            {
-                Ok(_) => return true,
-                Err(newer) => old = newer,
-            }
-        }
+        let mut debug = f.debug_struct("Budget");
+        match &*self.0 {
+            Kind::Savings(savings) => debug.field("terms", savings.terms()),
+            Kind::Places(places) => debug.field("places", places),
+        };
+        debug.field("balance", &self.balance()).finish()
     }
 }

@@ -52,20 +52,22 @@ pub(crate) use setting::not_zero;
 pub use timed_out::{Limit, TimedOut};
 
 /// The first `T` in the chain of sources that starts at `err`.
-///
-/// An [`std::io::Error`] hides what it carries from `source`, so it is opened on the way.
 fn find<'a, T: std::error::Error + 'static>(
     err: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a T> {
-    let mut next = Some(err);
-    while let Some(err) = next {
-        if let Some(found) = err.downcast_ref() {
-            return Some(found);
-        }
-        next = match err.downcast_ref::<std::io::Error>() {
+    chain(err).find_map(|err| err.downcast_ref())
+}
+
+/// The chain of sources that starts at `err`.
+///
+/// An [`std::io::Error`] hides what it carries from `source`, so it is opened on the way.
+pub(crate) fn chain<'a>(
+    err: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(err), |err| {
+        match err.downcast_ref::<std::io::Error>() {
             Some(io) => io.get_ref().map(|inner| inner as _),
             None => err.source(),
-        };
-    }
-    None
+        }
+    })
 }

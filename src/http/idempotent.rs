@@ -10,6 +10,9 @@ use crate::retry::{CloneRequest, RetryBuilder, RetryLayer};
 /// that are [safe to repeat](is_safe_to_retry) and have no body are; all others go once. What else
 /// there is to set is as in [`RetryLayer::builder`].
 ///
+/// A request that was never sent is safe to send in any case. Which those are, the classifier must see:
+/// `.classifier(HttpClientClassifier)`; see [`HttpClientClassifier`](super::HttpClientClassifier).
+///
 /// A body that is [`Clone`], such as `Full<Bytes>`, can be repeated too:
 /// `steadfast::http::retry().clone_request(Idempotent)`; see [`Idempotent`].
 ///
@@ -73,7 +76,9 @@ fn has_idempotency_key(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Clones requests that are [safe to repeat](is_safe_to_retry) and whose body is [`Clone`].
+/// Clones requests whose body is [`Clone`], and repeats those that are
+/// [safe to repeat](is_safe_to_retry). The copy of any other is used only if the request is known
+/// [never to have been sent](crate::classify::Failure::never_sent).
 ///
 /// That the clone of a body is a body with the same content is for the body to keep; `Full<Bytes>`,
 /// `String` and `Bytes` do, and share the bytes or copy them.
@@ -87,8 +92,9 @@ fn has_idempotency_key(headers: &HeaderMap) -> bool {
 /// let put = Request::put("/orders/7").body("two loaves").unwrap();
 /// assert_eq!(Idempotent.clone_request(&put).unwrap().body(), &"two loaves");
 ///
+/// assert!(Idempotent.may_repeat(&put));
 /// let post = Request::post("/orders").body("two loaves").unwrap();
-/// assert!(Idempotent.clone_request(&post).is_none());
+/// assert!(!Idempotent.may_repeat(&post), "unless it was never sent");
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::exhaustive_structs, reason = "the name says all that it does")]
@@ -96,12 +102,16 @@ pub struct Idempotent;
 
 impl<B: Clone> CloneRequest<Request<B>> for Idempotent {
     fn clone_request(&self, req: &Request<B>) -> Option<Request<B>> {
-        is_safe_to_retry(req.method(), req.headers()).then(|| req.clone())
+        Some(req.clone())
+    }
+
+    fn may_repeat(&self, req: &Request<B>) -> bool {
+        is_safe_to_retry(req.method(), req.headers())
     }
 }
 
-/// Copies requests that are [safe to repeat](is_safe_to_retry) and have no body, for bodies that are
-/// not [`Clone`]: axum's, reqwest's, tonic's and boxed ones.
+/// Copies requests that have no body, for bodies that are not [`Clone`]: axum's, reqwest's, tonic's and
+/// boxed ones; and repeats them as [`Idempotent`] does.
 ///
 /// A request has no body if [`Body::is_end_stream`] says so at once. The copy has the same head,
 /// extensions included, and `B::default()` for a body, which must be the empty one.
@@ -126,8 +136,7 @@ pub struct IdempotentBodyless;
 
 impl<B: Body + Default> CloneRequest<Request<B>> for IdempotentBodyless {
     fn clone_request(&self, req: &Request<B>) -> Option<Request<B>> {
-        // The body first: it is the cheaper question.
-        if !req.body().is_end_stream() || !is_safe_to_retry(req.method(), req.headers()) {
+        if !req.body().is_end_stream() {
             return None;
         }
         let mut copy = Request::new(B::default());
@@ -137,5 +146,9 @@ impl<B: Body + Default> CloneRequest<Request<B>> for IdempotentBodyless {
         *copy.headers_mut() = req.headers().clone();
         *copy.extensions_mut() = req.extensions().clone();
         Some(copy)
+    }
+
+    fn may_repeat(&self, req: &Request<B>) -> bool {
+        is_safe_to_retry(req.method(), req.headers())
     }
 }

@@ -1,7 +1,7 @@
 //! HTTP: what a response says about a service, what may be sent twice, and refusals as responses.
 //!
 //! At a client, [`retry`] begins a retry that is right for most of HTTP, and [`HttpClassifier`] tells
-//! every layer what a failure is. At a server, [`AnswerRefusalsLayer`] stands outermost and answers
+//! every layer what a failure is; [`HttpClientClassifier`] also sees what was never sent. At a server, [`AnswerRefusalsLayer`] stands outermost and answers
 //! what the layers below it refused; that is what axum, whose services cannot fail, and hyper, which
 //! closes the connection on an error, both want.
 //!
@@ -75,6 +75,7 @@
 mod answer;
 mod classifier;
 mod idempotent;
+mod never_sent;
 mod problem;
 mod refusal;
 mod replay;
@@ -83,5 +84,6 @@ mod retry_after;
 pub use answer::{AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer};
 pub use classifier::HttpClassifier;
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
+pub use never_sent::{HttpClientClassifier, is_never_sent};
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};

@@ -5,15 +5,19 @@ use std::{
     num::NonZeroU32,
     pin::Pin,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use pin_project::pin_project;
 use tower::Service;
 
-use super::{CloneRequest, layer::Shared, policy::Stop};
+use super::{
+    ByVerdict, CloneRequest, Decide,
+    layer::Shared,
+    policy::{Past, Step, Stop},
+};
 use crate::{
-    backoff::Position,
-    classify::{Classify, Failure, Judgement, Verdict, judge},
+    classify::{Classify, Failure, FailureKind, Judgement, Verdict, judge},
     context::Context,
     origin,
     pooled::PooledArc,
@@ -24,16 +28,17 @@ use crate::{
 /// Response future of [`Retry`](super::Retry).
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct RetryFuture<S: Service<Req>, Req, C, Q> {
+pub struct RetryFuture<S: Service<Req>, Req, C, Q, D = ByVerdict> {
     #[pin]
     state: State<S::Future>,
     /// What another attempt takes; `None` where there can be none.
     again: Option<Again<S, Req, Q>>,
     classifier: C,
+    decide: D,
     call: Call,
 }
 
-opaque_debug!(RetryFuture<S, Req, C, Q>);
+opaque_debug!(RetryFuture<S, Req, C, Q, D>);
 
 #[pin_project(project = StateProj)]
 enum State<F> {
@@ -47,30 +52,60 @@ enum State<F> {
 pub(super) struct Again<S, Req, Q> {
     pub(super) service: S,
     pub(super) requests: Q,
-    pub(super) req: Req,
+    /// `None` where only an error can bring it back.
+    pub(super) req: Option<Req>,
 }
 
-impl<S: Service<Req>, Req, C, Q> RetryFuture<S, Req, C, Q> {
+impl<S, Req, Q> Again<S, Req, Q> {
+    /// The request that another attempt would be made with, after this result.
+    #[inline]
+    fn peek<'a, Res, Err, D>(&'a self, decide: &D, result: &'a Result<Res, Err>) -> Option<&'a Req>
+    where
+        D: Decide<Req, Res, Err>,
+    {
+        match (&self.req, result) {
+            (Some(req), _) => Some(req),
+            (None, Err(error)) => decide.peek_request(error),
+            (None, Ok(_)) => None,
+        }
+    }
+
+    /// Takes that request, and says whether it is there.
+    fn keep<Res, Err, D>(&mut self, decide: &D, result: &mut Result<Res, Err>) -> bool
+    where
+        D: Decide<Req, Res, Err>,
+    {
+        if let (None, Err(error)) = (&self.req, result) {
+            self.req = decide.take_request(error);
+        }
+        self.req.is_some()
+    }
+}
+
+impl<S: Service<Req>, Req, C, Q, D> RetryFuture<S, Req, C, Q, D> {
     pub(super) const fn new(
         future: S::Future,
         call: Call,
         again: Option<Again<S, Req, Q>>,
         classifier: C,
+        decide: D,
     ) -> Self {
         Self {
             state: State::Attempting(future),
             again,
             classifier,
+            decide,
             call,
         }
     }
 }
 
-impl<S, Req, C, Q> Future for RetryFuture<S, Req, C, Q>
+impl<S, Req, C, Q, D> Future for RetryFuture<S, Req, C, Q, D>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error>,
     Q: CloneRequest<Req>,
+    D: Decide<Req, S::Response, S::Error>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -81,16 +116,22 @@ where
             match this.state.as_mut().project() {
                 StateProj::Attempting(future) => {
                     origin::clear();
-                    let result = ready!(this.call.poll(|| future.poll(cx)));
+                    let mut result = ready!(this.call.poll(|| future.poll(cx)));
                     let judgement = judge(this.classifier, &result);
-                    let Some(failure) = this.call.judged(judgement) else {
-                        break result;
+                    let next = match this.call.wants(judgement, this.again, this.decide, &result) {
+                        Some(failure) => {
+                            this.call
+                                .follow(failure, this.again, this.decide, &mut result)
+                        }
+                        None => None,
                     };
-                    let can_clone = this.again.is_some();
-                    match this.call.next(failure, can_clone) {
+                    match next {
                         Some(Next::After(timer)) => this.state.set(State::Waiting(timer)),
                         Some(Next::AtOnce) => this.state.set(State::Readying),
-                        None => break result,
+                        None => {
+                            this.call.ended(judgement);
+                            break result;
+                        }
                     }
                 }
                 StateProj::Waiting(timer) => {
@@ -107,15 +148,18 @@ where
                     } = this.again.take().expect("it was there just now");
                     if let Err(error) = readied {
                         // The service is gone for good; there is nothing to try again with.
-                        this.call.course.end(Ending::Failure);
+                        this.call
+                            .ended(Judgement::Seen(Failure::permanent().into()));
                         break Err(error);
                     }
+                    let req = req.expect("an attempt was decided on");
                     let copy = this.call.copy(&requests, &req);
-                    let future = this.call.attempt(|| service.call(req));
-                    *this.again = copy.map(|req| Again {
+                    let can_follow = this.call.can_follow(&copy, this.decide.restores());
+                    let future = this.call.attempt(can_follow, || service.call(req));
+                    *this.again = can_follow.then_some(Again {
                         service,
                         requests,
-                        req,
+                        req: copy,
                     });
                     this.state.set(State::Attempting(future));
                 }
@@ -134,107 +178,239 @@ pub(super) enum Next {
     After(Timer),
 }
 
-/// Where a call stands between its attempts. Tells how it ended when it is dropped.
+/// Where a call stands between its attempts. Gives back what it holds, and tells how it ended, when it
+/// is dropped.
 #[derive(Debug)]
 pub(super) struct Call {
     shared: PooledArc<Shared>,
     /// The caller's context, with the number of this attempt and the end of the total time.
     context: Context,
     max_attempts: NonZeroU32,
-    position: Position,
+    /// Whether a retry above has the say, so that this one makes one attempt.
+    is_nested: bool,
     course: Course,
+    past: Past,
 }
 
 impl Call {
-    pub(super) fn begin(shared: PooledArc<Shared>, max_attempts: Option<NonZeroU32>) -> Self {
+    #[inline]
+    pub(super) fn begin(
+        shared: PooledArc<Shared>,
+        max_attempts: impl FnOnce() -> Option<NonZeroU32>,
+    ) -> Self {
         let policy = &shared.policy;
-        let mut context = Context::current().with_attempt(NonZeroU32::MIN);
+        let mut context = Context::current();
+        let is_nested = context.is_retried_above() && !policy.retries_nested;
+        let max_attempts = if is_nested {
+            NonZeroU32::MIN // and the number of the attempt is that of the retry above
+        } else {
+            context = context.with_attempt(NonZeroU32::MIN);
+            max_attempts().unwrap_or(policy.max_attempts)
+        };
         if let Some(total) = policy.total_time {
             context = context.with_timeout(total);
         }
         Self {
             context,
-            max_attempts: max_attempts.unwrap_or(policy.max_attempts),
-            position: Position::START,
+            max_attempts,
+            is_nested,
             course: Course::begun(),
+            past: policy.open(),
             shared,
         }
     }
 
+    #[inline]
+    fn is_last(&self) -> bool {
+        self.context.attempt() >= self.max_attempts
+    }
+
     /// A copy of the request for an attempt after the present one, if there can be one.
+    #[inline]
     pub(super) fn copy<Req, Q: CloneRequest<Req>>(&self, requests: &Q, req: &Req) -> Option<Req> {
-        let is_last = self.context.attempt() >= self.max_attempts;
-        if is_last {
+        if self.is_last() {
             None
         } else {
             requests.clone_request(req)
         }
     }
 
+    /// Whether an attempt may follow the present one: with a copy, or with what an error hands back.
+    #[inline]
+    pub(super) fn can_follow<Req>(&self, copy: &Option<Req>, restores: bool) -> bool {
+        copy.is_some() || (restores && !self.is_last())
+    }
+
     /// Makes an attempt.
-    pub(super) fn attempt<F>(&mut self, call: impl FnOnce() -> F) -> F {
+    #[inline]
+    pub(super) fn attempt<F>(&mut self, can_follow: bool, call: impl FnOnce() -> F) -> F {
+        if can_follow {
+            // It stays so for the last attempt: the request has had its attempts by then.
+            self.context = self.context.with_retried_above(true);
+        }
         self.course = Course::begun();
         let future = self.context.sync_scope(call);
         self.course.called();
         future
     }
 
+    /// Runs the inner service. Until more is said about a result, dropping it is a panic: one in the
+    /// caller's own functions, which are asked about it.
+    #[inline]
     fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         let _entered = self.context.enter();
-        self.course.watch(poll)
+        self.course = Course::begun();
+        let polled = poll();
+        if polled.is_pending() {
+            self.course.called();
+        }
+        polled
     }
 
-    /// Takes note of how the attempt went; returns the failure where it may be tried again.
-    fn judged(&mut self, judgement: Judgement) -> Option<Failure> {
-        let (ending, failure) = match judgement {
-            Judgement::Seen(Verdict::Success) => {
-                if let Some(budget) = &self.shared.policy.budget {
-                    budget.deposit();
-                }
-                (Ending::Success, None)
-            }
-            Judgement::Seen(Verdict::Failure(failure)) => (Ending::Failure, Some(failure)),
-            Judgement::Seen(Verdict::Ignored) => (Ending::Ignored, None),
-            Judgement::RejectedBelow => (Ending::RejectedBelow, None),
+    /// The failure that is to be tried again, as far as classifier and caller go.
+    #[inline]
+    fn wants<S, Req, Q, D, Res, Err>(
+        &self,
+        judgement: Judgement,
+        again: &Option<Again<S, Req, Q>>,
+        decide: &D,
+        result: &Result<Res, Err>,
+    ) -> Option<Failure>
+    where
+        D: Decide<Req, Res, Err>,
+    {
+        let Judgement::Seen(verdict) = judgement else {
+            return None;
         };
-        self.course.end(ending);
-        failure
+        let again = again.as_ref();
+        let says = again
+            .and_then(|again| again.peek(decide, result))
+            .and_then(|req| decide.retry_if(req, result.as_ref()));
+        match (says, verdict) {
+            (None, Verdict::Failure(failure)) => Some(failure),
+            (None, _) => None,
+            (Some(true), verdict) => Some(wanted_anyway(verdict)),
+            (Some(false), Verdict::Failure(_)) => {
+                self.stopped(Stop::RetryIf);
+                None
+            }
+            (Some(false), _) => None,
+        }
     }
 
-    /// Decides on another attempt, and moves on to it.
-    fn next(&mut self, failure: Failure, can_clone: bool) -> Option<Next> {
-        let shared = &*self.shared;
-        let attempt = self.context.attempt();
-        let decision = if can_clone {
-            let random = || shared.rng.draw();
-            let left = || self.context.remaining();
-            let policy = &shared.policy;
-            policy.decide(failure, &mut self.position, random, left)
-        } else if attempt >= self.max_attempts {
-            Err(Stop::Attempts)
+    /// Decides on how to go on after a failure, and does.
+    #[cold]
+    fn follow<S, Req, Q, D, Res, Err>(
+        &mut self,
+        failure: Failure,
+        again: &mut Option<Again<S, Req, Q>>,
+        decide: &D,
+        result: &mut Result<Res, Err>,
+    ) -> Option<Next>
+    where
+        Q: CloneRequest<Req>,
+        D: Decide<Req, Res, Err>,
+    {
+        let step = self.decide(failure, again, decide, result);
+        step.map(|step| self.go_on(step))
+            .map_err(|stop| self.stopped(stop))
+            .ok()
+    }
+
+    fn decide<S, Req, Q, D, Res, Err>(
+        &mut self,
+        failure: Failure,
+        again: &mut Option<Again<S, Req, Q>>,
+        decide: &D,
+        result: &mut Result<Res, Err>,
+    ) -> Result<Step, Stop>
+    where
+        Q: CloneRequest<Req>,
+        D: Decide<Req, Res, Err>,
+    {
+        let Some(again) = again else {
+            return Err(self.why_not_again());
+        };
+        let req = again.peek(decide, result).ok_or(Stop::NotCloneable)?;
+        let may_repeat = again.requests.may_repeat(req);
+        let Shared { policy, rng, .. } = &*self.shared;
+        let random = || rng.draw();
+        let left = || self.context.remaining();
+        let step = policy.decide(failure, may_repeat, &mut self.past, random, left)?;
+        if again.keep(decide, result) {
+            return Ok(step);
+        }
+        policy.undo(step, &mut self.past);
+        Err(Stop::NotCloneable)
+    }
+
+    /// Why a call has nothing to be tried again with.
+    fn why_not_again(&self) -> Stop {
+        if self.is_nested {
+            Stop::Nested
+        } else if self.is_last() {
+            Stop::Attempts
         } else {
-            Err(Stop::NotCloneable)
-        };
-        let delay = match decision {
-            Ok(delay) => delay,
-            Err(stop) => {
-                shared.stopped(attempt.get(), stop);
-                return None;
+            Stop::NotCloneable
+        }
+    }
+
+    fn stopped(&self, stop: Stop) {
+        self.shared.stopped(self.context.attempt().get(), stop);
+    }
+
+    fn go_on(&mut self, step: Step) -> Next {
+        self.course.called(); // from here on, being dropped is being abandoned again
+        let attempt = self.context.attempt();
+        let delay = match step {
+            Step::Resend => {
+                self.shared.resending(attempt.get());
+                Duration::ZERO
+            }
+            Step::Retry(delay) => {
+                self.context = self.context.with_attempt(attempt.saturating_add(1));
+                self.shared.retrying(self.context.attempt().get(), delay);
+                delay
             }
         };
-        self.context = self.context.with_attempt(attempt.saturating_add(1));
-        self.course.called(); // from here on, being dropped is being abandoned again
-        shared.retrying(self.context.attempt().get(), delay);
-        Some(if delay.is_zero() {
+        if delay.is_zero() {
             Next::AtOnce
         } else {
             Next::After(Timer::until(time::now() + delay))
-        })
+        }
+    }
+
+    /// The call ends with this.
+    #[inline]
+    fn ended(&mut self, judgement: Judgement) {
+        let ending = match judgement {
+            Judgement::Seen(Verdict::Success) => Ending::Success,
+            Judgement::Seen(Verdict::Failure(_)) => Ending::Failure,
+            Judgement::Seen(Verdict::Ignored) => Ending::Ignored,
+            Judgement::RejectedBelow => Ending::RejectedBelow,
+        };
+        self.course.end(ending);
+        let policy = &self.shared.policy;
+        policy.close(&mut self.past, ending == Ending::Success);
+    }
+}
+
+/// What the classifier did not take for worth another attempt, and the caller did.
+fn wanted_anyway(verdict: Verdict) -> Failure {
+    let Verdict::Failure(failure) = verdict else {
+        return Failure::transient();
+    };
+    match (failure.kind(), failure.hint()) {
+        (FailureKind::Permanent, Some(hint)) => Failure::transient().with_hint(hint),
+        (FailureKind::Permanent, None) => Failure::transient(),
+        _ => failure,
     }
 }
 
 impl Drop for Call {
+    #[inline]
     fn drop(&mut self) {
+        self.shared.policy.close(&mut self.past, false);
         self.shared.telemetry.ended(self.course.ending());
     }
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use tower::Layer;
 
 use super::{
-    Cloned, Retry, WithMaxAttempts,
+    ByVerdict, Cloned, RestoreRequest, Retry, RetryIf, WithMaxAttempts,
     policy::{Policy, Stop},
 };
 use crate::{
@@ -25,10 +25,11 @@ use crate::{
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct RetryLayer<C = AnyError, Q = Cloned> {
+pub struct RetryLayer<C = AnyError, Q = Cloned, D = ByVerdict> {
     shared: PooledArc<Shared>,
     classifier: C,
     requests: Q,
+    decide: D,
 }
 
 impl RetryLayer {
@@ -43,30 +44,33 @@ impl RetryLayer {
             max_hint: Duration::from_secs(30),
             attempt_needs: Duration::ZERO,
             total_time: None,
+            retries_nested: false,
             seed: None,
             classifier: AnyError,
             requests: Cloned,
+            decide: ByVerdict,
         }
     }
 }
 
-impl<S, C: Clone, Q: Clone> Layer<S> for RetryLayer<C, Q> {
-    type Service = Retry<S, C, Q>;
+impl<S, C: Clone, Q: Clone, D: Clone> Layer<S> for RetryLayer<C, Q, D> {
+    type Service = Retry<S, C, Q, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
             shared,
             classifier,
             requests,
+            decide,
         } = self.clone();
-        Retry::new(inner, shared, classifier, requests)
+        Retry::new(inner, shared, classifier, requests, decide)
     }
 }
 
 /// The settings of a retry; made by [`RetryLayer::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct RetryBuilder<C = AnyError, Q = Cloned> {
+pub struct RetryBuilder<C = AnyError, Q = Cloned, D = ByVerdict> {
     name: &'static str,
     max_attempts: u32,
     backoff: Option<Backoff>,
@@ -74,9 +78,11 @@ pub struct RetryBuilder<C = AnyError, Q = Cloned> {
     max_hint: Duration,
     attempt_needs: Duration,
     total_time: Option<Duration>,
+    retries_nested: bool,
     seed: Option<u64>,
     classifier: C,
     requests: Q,
+    decide: D,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +92,7 @@ enum Spending {
     Unlimited,
 }
 
-impl<C, Q> RetryBuilder<C, Q> {
+impl<C, Q, D> RetryBuilder<C, Q, D> {
     /// Names the layer, for metrics and events. Default: `"retry"`.
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -105,8 +111,9 @@ impl<C, Q> RetryBuilder<C, Q> {
         self
     }
 
-    /// How many retries the dependency may be sent. Give the same budget to all that retries against
-    /// one dependency. Default: a [`Budget::default`] of this layer's own.
+    /// How many retries the dependency may be sent, by one of four rules; see [`budget`](crate::budget).
+    /// Give the same budget to all that retries against one dependency. Default: a [`Budget::default`]
+    /// of this layer's own.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Spending::Given(budget);
         self
@@ -147,15 +154,22 @@ impl<C, Q> RetryBuilder<C, Q> {
         self
     }
 
+    /// Retries also inside an attempt of another retry of this crate, where it would else make one
+    /// attempt; see [nested retries](super#nested-retries). Three attempts inside three are nine.
+    pub fn retry_when_nested(mut self) -> Self {
+        self.retries_nested = true;
+        self
+    }
+
     /// Says what counts as a failure. Default: [`AnyError`].
-    pub fn classifier<D>(self, classifier: D) -> RetryBuilder<D, Q> {
-        self.map(|_, requests| (classifier, requests))
+    pub fn classifier<E>(self, classifier: E) -> RetryBuilder<E, Q, D> {
+        self.map(|_, requests, decide| (classifier, requests, decide))
     }
 
     /// Says how, and whether, a request may be copied for a further attempt; see
     /// [`CloneRequest`](super::CloneRequest). Default: [`Cloned`].
-    pub fn clone_request<R>(self, requests: R) -> RetryBuilder<C, R> {
-        self.map(|classifier, _| (classifier, requests))
+    pub fn clone_request<R>(self, requests: R) -> RetryBuilder<C, R, D> {
+        self.map(|classifier, _, decide| (classifier, requests, decide))
     }
 
     /// Asks `max_attempts` for each request how many attempts it may take, the first included; `None`
@@ -163,21 +177,114 @@ impl<C, Q> RetryBuilder<C, Q> {
     pub fn max_attempts_per_request<Req, F>(
         self,
         max_attempts: F,
-    ) -> RetryBuilder<C, WithMaxAttempts<Q, F>>
+    ) -> RetryBuilder<C, WithMaxAttempts<Q, F>, D>
     where
         F: Fn(&Req) -> Option<NonZeroU32>,
     {
-        self.map(|classifier, requests| {
+        self.map(|classifier, requests, decide| {
             let requests = WithMaxAttempts {
                 requests,
                 max_attempts,
             };
-            (classifier, requests)
+            (classifier, requests, decide)
         })
     }
 
-    fn map<D, R>(self, f: impl FnOnce(C, Q) -> (D, R)) -> RetryBuilder<D, R> {
-        let (classifier, requests) = f(self.classifier, self.requests);
+    /// Asks `retry_if`, with request and outcome before it, whether to try again **instead of** the
+    /// classifier: also after what that takes for a success, and after a permanent failure. Everything
+    /// else that bounds retrying holds all the same: attempts, budget, deadline, what the service said
+    /// about when to come back, and whether the request
+    /// [may be repeated](super::CloneRequest::may_repeat).
+    ///
+    /// It is asked only where there is a request to try again with, so not after the last attempt; and
+    /// not about what a layer of this crate refused. What the call ends with, and whether that feeds
+    /// the budget, remains the classifier's to say.
+    ///
+    /// ```
+    /// use std::{future::ready, io, io::ErrorKind::NotFound};
+    /// use steadfast::{Context, retry::RetryLayer};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // What was written just now may not be found at once.
+    /// let just_written = |path: &&str, outcome: Result<&u32, &io::Error>| {
+    ///     path.starts_with("/new/") && outcome.is_err_and(|error| error.kind() == NotFound)
+    /// };
+    /// let store = ServiceBuilder::new()
+    ///     .layer(RetryLayer::builder().retry_if(just_written).build()?)
+    ///     .service(service_fn(|_: &str| {
+    ///         let attempt = Context::current().attempt().get();
+    ///         ready(if attempt == 1 { Err(NotFound.into()) } else { Ok(attempt) })
+    ///     }));
+    ///
+    /// assert_eq!(store.clone().oneshot("/new/7").await?, 2);
+    /// assert!(store.oneshot("/old/7").await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_if<Req, Res, Err, F>(self, retry_if: F) -> RetryBuilder<C, Q, RetryIf<D, F>>
+    where
+        F: Fn(&Req, Result<&Res, &Err>) -> bool,
+    {
+        self.map(|classifier, requests, inner| (classifier, requests, RetryIf { inner, retry_if }))
+    }
+
+    /// Finds the request in an error that hands it back, and tries again with it where there is no copy:
+    /// `peek` looks, `take` takes it out, and is asked only if another attempt is made. An error that is
+    /// returned keeps its request.
+    ///
+    /// The request so need not be [cloned](super::CloneRequest): a `clone_request` that gives `None`
+    /// costs nothing. Whether it may be sent again if the service may have acted is still
+    /// [asked](super::CloneRequest::may_repeat).
+    ///
+    /// ```
+    /// use std::future::ready;
+    /// use steadfast::{Context, retry::RetryLayer};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// struct Upload(Vec<u8>); // not to be cloned
+    ///
+    /// #[derive(Debug)]
+    /// struct SendError { unsent: Option<Upload> }
+    /// # impl std::fmt::Debug for Upload {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Upload") }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), steadfast::InvalidSetting> {
+    /// let retry = RetryLayer::builder()
+    ///     .clone_request(|_: &Upload| None)
+    ///     .restore_request(
+    ///         |error: &SendError| error.unsent.as_ref(),
+    ///         |error: &mut SendError| error.unsent.take(),
+    ///     );
+    /// let svc = ServiceBuilder::new().layer(retry.build()?).service(service_fn(|upload: Upload| {
+    ///     let is_first = Context::current().attempt().get() == 1;
+    ///     ready(if is_first { Err(SendError { unsent: Some(upload) }) } else { Ok(upload.0.len()) })
+    /// }));
+    ///
+    /// assert_eq!(svc.oneshot(Upload(vec![0; 1 << 20])).await.unwrap(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restore_request<Req, Err, P, T>(
+        self,
+        peek: P,
+        take: T,
+    ) -> RetryBuilder<C, Q, RestoreRequest<D, P, T>>
+    where
+        P: Fn(&Err) -> Option<&Req>,
+        T: Fn(&mut Err) -> Option<Req>,
+    {
+        self.map(|classifier, requests, inner| {
+            let decide = RestoreRequest { inner, peek, take };
+            (classifier, requests, decide)
+        })
+    }
+
+    fn map<E, R, G>(self, f: impl FnOnce(C, Q, D) -> (E, R, G)) -> RetryBuilder<E, R, G> {
+        let (classifier, requests, decide) = f(self.classifier, self.requests, self.decide);
         RetryBuilder {
             name: self.name,
             max_attempts: self.max_attempts,
@@ -186,9 +293,11 @@ impl<C, Q> RetryBuilder<C, Q> {
             max_hint: self.max_hint,
             attempt_needs: self.attempt_needs,
             total_time: self.total_time,
+            retries_nested: self.retries_nested,
             seed: self.seed,
             classifier,
             requests,
+            decide,
         }
     }
 
@@ -197,7 +306,7 @@ impl<C, Q> RetryBuilder<C, Q> {
     /// # Errors
     ///
     /// If a setting is outside its range; the error names it.
-    pub fn build(self) -> Result<RetryLayer<C, Q>, InvalidSetting> {
+    pub fn build(self) -> Result<RetryLayer<C, Q, D>, InvalidSetting> {
         let max_attempts = NonZeroU32::new(self.max_attempts)
             .ok_or_else(|| InvalidSetting::new("max_attempts", 0, "at least 1"))?;
         let backoff = match self.backoff {
@@ -217,11 +326,13 @@ impl<C, Q> RetryBuilder<C, Q> {
             max_hint: self.max_hint.min(LONGEST_HINT),
             attempt_needs: self.attempt_needs,
             total_time: total_time.transpose()?,
+            retries_nested: self.retries_nested,
         };
         Ok(RetryLayer {
             shared: PooledArc::new(Shared::new(self.name, policy, Rng::new(self.seed))),
             classifier: self.classifier,
             requests: self.requests,
+            decide: self.decide,
         })
     }
 }
@@ -236,6 +347,7 @@ pub(super) struct Shared {
     pub(super) rng: Rng,
     pub(super) telemetry: Telemetry,
     retries: Counter,
+    resends: Counter,
     stops: [Counter; Stop::ALL.len()],
 }
 
@@ -257,6 +369,7 @@ impl Shared {
             policy,
             rng,
             retries: telemetry.counter("steadfast_retry_retries_total"),
+            resends: telemetry.counter("steadfast_retry_resends_total"),
             stops: telemetry.counters("steadfast_retry_stopped_total", "reason", reasons),
             telemetry,
         }
@@ -265,6 +378,11 @@ impl Shared {
     pub(super) fn retrying(&self, attempt: u32, delay: Duration) {
         self.retries.increment(1);
         self.telemetry.retrying(attempt, delay);
+    }
+
+    pub(super) fn resending(&self, attempt: u32) {
+        self.resends.increment(1);
+        self.telemetry.retrying(attempt, Duration::ZERO);
     }
 
     pub(super) fn stopped(&self, attempt: u32, stop: Stop) {

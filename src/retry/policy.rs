@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     backoff::{Backoff, Position},
-    budget::Budget,
+    budget::{Account, Budget},
     classify::{Failure, FailureKind, Hint},
 };
 
@@ -17,16 +17,22 @@ pub(super) enum Stop {
     Budget,
     Deadline,
     NotCloneable,
+    NotRepeatable,
+    RetryIf,
+    Nested,
 }
 
 impl Stop {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Attempts,
         Self::Permanent,
         Self::Hint,
         Self::Budget,
         Self::Deadline,
         Self::NotCloneable,
+        Self::NotRepeatable,
+        Self::RetryIf,
+        Self::Nested,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -37,6 +43,9 @@ impl Stop {
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::NotCloneable => "not_cloneable",
+            Self::NotRepeatable => "not_repeatable",
+            Self::RetryIf => "retry_if",
+            Self::Nested => "nested",
         }
     }
 }
@@ -49,36 +58,106 @@ pub(super) struct Policy {
     pub(super) max_hint: Duration,
     pub(super) attempt_needs: Duration,
     pub(super) total_time: Option<Duration>,
+    pub(super) retries_nested: bool,
+}
+
+/// What a call has behind it.
+#[derive(Debug)]
+pub(super) struct Past {
+    position: Position,
+    account: Account,
+    is_resent: bool,
+}
+
+impl Past {
+    pub(super) fn new(account: Account) -> Self {
+        Self {
+            position: Position::START,
+            account,
+            is_resent: false,
+        }
+    }
+}
+
+/// How to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// At once and as the same attempt: what was sent did not arrive.
+    Resend,
+    /// By a further attempt, after a delay.
+    Retry(Duration),
 }
 
 impl Policy {
-    /// How long to wait before the next attempt, or why there is to be none.
+    /// How to go on after a failure, or why not to. Whether there is a request to go on with, and
+    /// whether `may_repeat` it, is the caller's to know.
     ///
     /// `left` is what remains until the deadline, and is asked for only where it matters. The budget
     /// comes last: what is taken from it is used.
     pub(super) fn decide(
         &self,
         failure: Failure,
-        position: &mut Position,
+        may_repeat: bool,
+        past: &mut Past,
         random: impl FnOnce() -> u64,
         left: impl FnOnce() -> Option<Duration>,
-    ) -> Result<Duration, Stop> {
-        if failure.kind() == FailureKind::Permanent {
-            return Err(Stop::Permanent);
+    ) -> Result<Step, Stop> {
+        // An attempt that would begin at the deadline itself is too late already.
+        let is_late = |delay: Duration| {
+            left().is_some_and(|left| delay.saturating_add(self.attempt_needs) >= left)
+        };
+        match failure.kind() {
+            FailureKind::Permanent => return Err(Stop::Permanent),
+            FailureKind::NeverSent if !past.is_resent && failure.hint().is_none() => {
+                // Once in a call. What cannot be sent twice in a row is down, and a dependency that is
+                // down is what attempts, backoff and budget are for. gRPC (gRFC A6) has the same once
+                // for what may have left the client.
+                past.is_resent = true;
+                return if is_late(Duration::ZERO) {
+                    Err(Stop::Deadline)
+                } else {
+                    Ok(Step::Resend)
+                };
+            }
+            FailureKind::NeverSent => {}
+            _ if !may_repeat => return Err(Stop::NotRepeatable),
+            _ => {}
         }
         let delay = match failure.hint() {
             Some(Hint::Never) => return Err(Stop::Hint),
             Some(Hint::After(delay)) if delay > self.max_hint => return Err(Stop::Hint),
             Some(Hint::After(delay)) => delay,
-            None => self.backoff.next(position, random()),
+            None => self.backoff.next(&mut past.position, random()),
         };
-        // An attempt that would begin at the deadline itself is too late already.
-        if left().is_some_and(|left| delay.saturating_add(self.attempt_needs) >= left) {
+        if is_late(delay) {
             return Err(Stop::Deadline);
         }
         match &self.budget {
-            Some(budget) if !budget.try_take() => Err(Stop::Budget),
-            _ => Ok(delay),
+            Some(budget) if !past.account.try_retry(budget, failure.kind()) => Err(Stop::Budget),
+            _ => Ok(Step::Retry(delay)),
+        }
+    }
+
+    /// The step that was decided on is not taken after all.
+    pub(super) fn undo(&self, step: Step, past: &mut Past) {
+        if let (Step::Retry(_), Some(budget)) = (step, &self.budget) {
+            past.account.untake(budget);
+        }
+    }
+
+    /// A call begins.
+    #[inline]
+    pub(super) fn open(&self) -> Past {
+        Past::new(self.budget.as_ref().map(Account::open).unwrap_or_default())
+    }
+
+    /// A call ends, and gives back what it holds. Once it has, nothing is left to do.
+    #[inline]
+    pub(super) fn close(&self, past: &mut Past, is_success: bool) {
+        match &self.budget {
+            Some(budget) if is_success => past.account.succeed(budget),
+            Some(budget) => past.account.close(budget),
+            None => {}
         }
     }
 }

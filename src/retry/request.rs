@@ -2,16 +2,30 @@
 
 use std::num::NonZeroU32;
 
-/// Copies requests for further attempts. Implemented for closures `Fn(&Req) -> Option<Req>`.
+/// Copies requests for further attempts, and knows which may arrive twice.
+///
+/// Implemented for closures `Fn(&Req) -> Option<Req>`; they give `None` also for a request that must not
+/// arrive twice.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot clone a `{Req}` for another attempt",
     note = "requests that are not `Clone` need a `.clone_request(|req: &{Req}| -> Option<{Req}> {{ .. }})` \
             on the `RetryBuilder`; `None` sends a request once"
 )]
 pub trait CloneRequest<Req> {
-    /// A copy of `req`, or `None` for one that cannot be copied or must not be sent twice: it is sent
-    /// once, and its result returned whatever it is.
+    /// A copy of `req`, or `None` for one that cannot be copied: it is sent once, and its result
+    /// returned whatever it is.
     fn clone_request(&self, req: &Req) -> Option<Req>;
+
+    /// Whether `req` may be sent again after a failure at which the service may have acted on it. One
+    /// for which this says no is sent again only where it is known
+    /// [never to have been sent](crate::classify::Failure::never_sent). Default: yes.
+    ///
+    /// Asked of the copy, or of the request that an error [hands back](super::RetryBuilder::restore_request),
+    /// when an attempt has failed.
+    fn may_repeat(&self, req: &Req) -> bool {
+        let _ = req;
+        true
+    }
 
     /// How many attempts `req` may take, the first included, where that differs from
     /// [the layer's](super::RetryBuilder::max_attempts).
@@ -56,6 +70,10 @@ where
 {
     fn clone_request(&self, req: &Req) -> Option<Req> {
         self.requests.clone_request(req)
+    }
+
+    fn may_repeat(&self, req: &Req) -> bool {
+        self.requests.may_repeat(req)
     }
 
     fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {

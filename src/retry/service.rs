@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::{
-    CloneRequest, Cloned,
+    ByVerdict, CloneRequest, Cloned, Decide,
     future::{Again, Call, RetryFuture},
     layer::Shared,
 };
@@ -18,40 +18,44 @@ use crate::{
 ///
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
-pub struct Retry<S, C = AnyError, Q = Cloned> {
+pub struct Retry<S, C = AnyError, Q = Cloned, D = ByVerdict> {
     inner: S,
     shared: PooledArc<Shared>,
     classifier: C,
     requests: Q,
+    decide: D,
 }
 
-impl<S, C, Q> Retry<S, C, Q> {
+impl<S, C, Q, D> Retry<S, C, Q, D> {
     pub(super) const fn new(
         inner: S,
         shared: PooledArc<Shared>,
         classifier: C,
         requests: Q,
+        decide: D,
     ) -> Self {
         Self {
             inner,
             shared,
             classifier,
             requests,
+            decide,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S, C, Q, Req> Service<Req> for Retry<S, C, Q>
+impl<S, C, Q, D, Req> Service<Req> for Retry<S, C, Q, D>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error> + Clone,
     Q: CloneRequest<Req> + Clone,
+    D: Decide<Req, S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = RetryFuture<S, Req, C, Q>;
+    type Future = RetryFuture<S, Req, C, Q, D>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -59,16 +63,23 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let mut call = Call::begin(self.shared.clone(), self.requests.max_attempts(&req));
+        let mut call = Call::begin(self.shared.clone(), || self.requests.max_attempts(&req));
         let copy = call.copy(&self.requests, &req);
         // The clone is for later attempts and will be made ready then. This one, the readied one, is
         // for this attempt.
-        let again = copy.map(|req| Again {
+        let can_follow = call.can_follow(&copy, self.decide.restores());
+        let again = can_follow.then(|| Again {
             service: self.inner.clone(),
             requests: self.requests.clone(),
-            req,
+            req: copy,
         });
-        let future = call.attempt(|| self.inner.call(req));
-        RetryFuture::new(future, call, again, self.classifier.clone())
+        let future = call.attempt(can_follow, || self.inner.call(req));
+        RetryFuture::new(
+            future,
+            call,
+            again,
+            self.classifier.clone(),
+            self.decide.clone(),
+        )
     }
 }

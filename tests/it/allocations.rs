@@ -14,6 +14,7 @@ use allocation_counter::{AllocationInfo, measure};
 use steadfast::{
     LiftLayer, Reason,
     backoff::Backoff,
+    budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds},
     retry::RetryLayer,
@@ -106,6 +107,19 @@ where
     assert_free("bulkhead", bulkhead.layer(inner.clone()));
     assert_free("queued bulkhead", queued.layer(inner.clone()));
     assert_free("retry", retry.layer(inner.clone()));
+    for budget in [
+        Budget::of_active(0.5).unwrap(),
+        Budget::concurrent(8),
+        Budget::quota(u32::MAX).unwrap(),
+    ] {
+        let retry = RetryLayer::builder()
+            .backoff(Backoff::none())
+            .budget(budget);
+        assert_free(
+            "retry, other budgets",
+            retry.build().unwrap().layer(inner.clone()),
+        );
+    }
     assert_free("timeout", timeout.layer(inner.clone()));
     let ready_timeout = timeout.clone().covering_readiness();
     assert_free("ready timeout", ready_timeout.layer(inner.clone()));

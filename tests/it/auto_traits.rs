@@ -10,7 +10,7 @@ use std::{
 use steadfast::{
     Context, Criticality, Error, InvalidSetting, LiftLayer, Rejected, TimedOut, Verdict,
     backoff::{Backoff, Delays, Jitter},
-    budget::Budget,
+    budget::{Budget, Ticket},
     bulkhead::*,
     circuit_breaker::*,
     classify::{AnyError, Failure, FailureKind, Hint},
@@ -52,7 +52,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         FailureKind,
         Hint,
     )>();
-    send_sync_debug::<(Backoff, Delays<'_>, Jitter, Budget)>();
+    send_sync_debug::<(Backoff, Delays<'_>, Jitter, Budget, Ticket)>();
     send_sync_debug::<(LiftLayer, Lift<Svc>, LiftFuture<Fut>)>();
     send_sync_debug::<(
         BulkheadLayer,
@@ -70,7 +70,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     send_sync_debug::<(CircuitBreaker<Svc>, CircuitBreakerFuture<Fut, AnyError>)>();
     send_sync_debug::<(Snapshot, Counts, Cause, State, Thresholds)>();
     send_sync_debug::<(Statistics, WeightedCounts, LatencyQuantile)>();
-    send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned)>();
+    send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned, ByVerdict)>();
     send_sync_debug::<(
         TimeoutLayer,
         ReadyTimeoutLayer,
@@ -100,8 +100,11 @@ fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();
     small::<BulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
-    // Most of it is tokio's timer, which is kept in place so that waiting does not allocate.
-    small::<TimeoutFuture<Fut>>(bare + 72 + size_of::<tokio::time::Sleep>());
+    // A timer or an attempt, what another takes, and where the call stands.
+    let again = size_of::<(Svc, Option<()>)>();
+    small::<RetryFuture<Svc, (), AnyError, Cloned>>(bare + again + 88);
+    // What a refusal would take is most of it; tokio's timer lies elsewhere, and is used again.
+    small::<TimeoutFuture<Fut>>(bare + 88);
     small::<FollowingTimeoutFuture<Fut, AnyError>>(size_of::<TimeoutFuture<Fut>>() + 24);
 }
 

@@ -21,8 +21,8 @@ use steadfast::{
     bulkhead::BulkheadLayer,
     classify::{Failure, Hint},
     http::{
-        AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, Idempotent, IdempotentBodyless,
-        IntoRefusal, Refusal, is_idempotent, is_safe_to_retry, retry,
+        AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, HttpClientClassifier, Idempotent,
+        IdempotentBodyless, IntoRefusal, Refusal, is_idempotent, is_safe_to_retry, retry,
     },
     retry::CloneRequest,
     timeout::TimeoutLayer,
@@ -243,23 +243,86 @@ fn a_copy_has_the_whole_head() {
 }
 
 #[test]
-fn what_is_not_safe_to_repeat_is_not_copied() {
-    let post = full_request(Method::POST, Body::empty());
-    assert!(IdempotentBodyless.clone_request(&post).is_none());
-    assert!(
-        Idempotent
-            .clone_request(&full_request(Method::POST, ()))
-            .is_none()
-    );
-}
-
-#[test]
-fn a_key_lets_a_post_be_copied() {
+fn a_key_lets_a_post_be_repeated_and_without_one_it_is_not() {
     let mut post = full_request(Method::POST, Body::empty());
+    assert!(!IdempotentBodyless.may_repeat(&post));
+    assert!(!Idempotent.may_repeat(&full_request(Method::POST, ())));
+    assert!(IdempotentBodyless.may_repeat(&full_request(Method::GET, Body::empty())));
     let key = HeaderValue::from_static("\"k\"");
     post.headers_mut().insert("idempotency-key", key);
-    assert!(IdempotentBodyless.clone_request(&post).is_some());
-    assert!(Idempotent.clone_request(&post.map(|_| ())).is_some());
+    assert!(IdempotentBodyless.may_repeat(&post));
+    assert!(Idempotent.may_repeat(&post.map(|_| ())));
+}
+
+/// An error of a client's, around what the connection said.
+#[derive(Debug, thiserror::Error)]
+#[error("client error (Connect)")]
+struct ClientError(#[source] Option<io::Error>);
+
+#[test]
+fn a_refused_connection_is_seen_however_deep_it_lies_and_nothing_else_is() {
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    let all = [
+        (Some(refused()), true),
+        (Some(io::Error::other(refused())), true),
+        (Some(io::Error::other(ClientError(Some(refused())))), true),
+        (
+            Some(io::Error::new(io::ErrorKind::ConnectionRefused, "no")),
+            true,
+        ),
+        (Some(io::ErrorKind::ConnectionReset.into()), false),
+        (Some(io::ErrorKind::HostUnreachable.into()), false),
+        (Some(io::ErrorKind::TimedOut.into()), false),
+        (None, false),
+    ];
+    for (io_error, is_never_sent) in all {
+        let error = ClientError(io_error);
+        assert_eq!(
+            steadfast::http::is_never_sent(&error),
+            is_never_sent,
+            "{error:?}"
+        );
+        let expected = if is_never_sent {
+            Failure::never_sent()
+        } else {
+            Failure::transient()
+        };
+        let judge = |error| HttpClientClassifier.classify(Err::<&Response<()>, _>(error));
+        assert_eq!(judge(&error), expected.into());
+        assert_eq!(
+            HttpClassifier.classify(Err::<&Response<()>, _>(&error)),
+            Failure::transient().into()
+        );
+    }
+    let response = Response::builder().status(503).body(()).unwrap();
+    let judged = HttpClientClassifier.classify(Ok::<_, &io::Error>(&response));
+    assert_eq!(judged, Failure::overload().into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_is_sent_again_if_it_was_never_sent_and_not_if_it_may_have_arrived() {
+    let error = |kind: io::ErrorKind| ClientError(Some(kind.into()));
+    for (kind, calls) in [
+        (io::ErrorKind::ConnectionRefused, 4),
+        (io::ErrorKind::ConnectionReset, 1),
+    ] {
+        let count = std::cell::Cell::new(0);
+        let svc = ServiceBuilder::new()
+            .layer(
+                retry()
+                    .without_budget()
+                    .classifier(HttpClientClassifier)
+                    .build()
+                    .unwrap(),
+            )
+            .service(service_fn(|_: Request<Body>| {
+                count.set(count.get() + 1);
+                std::future::ready(Err::<Response<()>, _>(error(kind)))
+            }));
+        let post = Request::post("/").body(Body::empty()).unwrap();
+        svc.oneshot(post).await.unwrap_err();
+        assert_eq!(count.get(), calls, "{kind:?}");
+    }
 }
 
 #[test]

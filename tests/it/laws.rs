@@ -11,6 +11,7 @@ use std::{
 };
 
 use steadfast::{
+    budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Thresholds},
     retry::RetryLayer,
@@ -224,6 +225,16 @@ laws! {
         .build()
         .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
+    retry_with_places: Inner, RetryLayer::builder()
+        .budget(Budget::of_active(0.2).unwrap())
+        .max_attempts(1)
+        .build()
+        .unwrap();
+    retry_that_decides_itself: Inner, RetryLayer::builder()
+        .retry_if(|_: &Act, _: Result<&u32, &Error>| false)
+        .restore_request(|_: &Error| None::<&Act>, |_: &mut Error| None::<Act>)
+        .build()
+        .unwrap();
     retry_with_attempts_left: Inner, RetryLayer::builder()
         .classifier(|_: Result<&u32, &Error>| steadfast::Verdict::Ignored)
         .build()

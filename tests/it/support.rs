@@ -34,6 +34,10 @@ pub(crate) enum Act {
     Say(Verdict),
     /// Fails with the first number at the first attempt, with the next at the second, …; succeeds after.
     FailTimes(u32),
+    /// Fails at the first attempt, and then hangs.
+    FailThenHang,
+    /// Fails at the first attempt, and then panics.
+    FailThenPanic,
 }
 
 /// An error type of a user's own: one `From` impl for each thing that a layer may say.
@@ -212,6 +216,9 @@ impl Service<Act> for Scripted {
                 Act::Say(verdict) => Err(Error::Said(verdict)),
                 Act::FailTimes(times) if attempt <= times => Err(Error::Failed(attempt)),
                 Act::FailTimes(_) => Ok(attempt),
+                Act::FailThenHang | Act::FailThenPanic if attempt == 1 => Err(Error::Failed(1)),
+                Act::FailThenHang => std::future::pending().await,
+                Act::FailThenPanic => panic!("as told, at last"),
             }
         })
     }

@@ -14,14 +14,31 @@ use steadfast::{
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
     circuit_breaker::CircuitBreakerLayer,
-    retry::RetryLayer,
+    classify::Failure,
+    retry::{CloneRequest, RetryLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt};
 
-use crate::support::{Act, Scripted, ms, poll_once, secs, send, send_and_drop, send_contained};
+use crate::support::{
+    Act, Error, Scripted, Told, ms, poll_once, secs, send, send_and_drop, send_contained,
+};
+
+/// Copies every request, and says of none that it may be repeated.
+#[derive(Clone, Copy, Debug)]
+struct Unsafe;
+
+impl CloneRequest<Act> for Unsafe {
+    fn clone_request(&self, act: &Act) -> Option<Act> {
+        Some(act.clone())
+    }
+
+    fn may_repeat(&self, _: &Act) -> bool {
+        false
+    }
+}
 
 /// What a recorder holds, as `name{label=value,…}` in the order of the labels, `name` left out.
 struct Metrics(Snapshotter);
@@ -231,6 +248,62 @@ async fn a_retry_tells_how_often_it_retried_and_why_it_stopped() {
         (r#"calls_total["retry", "success"]"#, 1.0),
     ];
     assert_metrics(&all, "calls", &calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tells_what_it_sent_again_and_whose_say_it_was_not_to_retry() {
+    let (layer, metrics) = Metrics::record(|| {
+        RetryLayer::builder()
+            .name("db")
+            .max_attempts(2)
+            .without_budget()
+            .backoff(Backoff::none())
+            .classifier(Told)
+            .clone_request(Unsafe)
+            .retry_if(|act: &Act, _: Result<&u32, &Error>| {
+                !matches!(act, Act::Succeed | Act::Fail(2))
+            })
+            .build()
+            .unwrap()
+    });
+    let retry = layer.layer(Scripted::new().0);
+    let send = async |act| send_contained(&retry, act).await;
+    let say = |failure: Failure| Act::Say(failure.into());
+    send(say(Failure::never_sent())).await.unwrap_err();
+    send(say(Failure::overload())).await.unwrap_err();
+    send(Act::Fail(2)).await.unwrap_err();
+    let context = Context::new().with_retried_above(true);
+    let nested = context.scope(retry.clone().oneshot(Act::Fail(1))).await;
+    nested.unwrap_err();
+    send(Act::Succeed).await.unwrap();
+    let all = metrics.take();
+    let retries = [
+        ("retry_resends_total[]", 1.0),
+        ("retry_retries_total[]", 1.0),
+        (r#"retry_stopped_total["attempts"]"#, 1.0),
+        (r#"retry_stopped_total["nested"]"#, 1.0),
+        (r#"retry_stopped_total["not_repeatable"]"#, 1.0),
+        (r#"retry_stopped_total["retry_if"]"#, 1.0),
+    ];
+    assert_metrics(&all, "retry", &retries);
+    let calls = [
+        (r#"calls_total["retry", "failure"]"#, 4.0),
+        (r#"calls_total["retry", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_own_functions_panic_is_told_of_too() {
+    let panics = |_: Result<&u32, &Error>| panic!("in the classifier");
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = RetryLayer::builder().name("db").classifier(panics);
+        builder.build().unwrap()
+    });
+    let retry = layer.layer(Scripted::new().0);
+    send_contained(&retry, Act::Succeed).await.unwrap_err();
+    let calls = [(r#"calls_total["retry", "panicked"]"#, 1.0)];
+    assert_metrics(&metrics.take(), "calls", &calls);
 }
 
 #[tokio::test(start_paused = true)]

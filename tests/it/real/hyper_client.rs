@@ -15,7 +15,7 @@ use steadfast::{
     Error, LiftLayer, Reason,
     bulkhead::BulkheadLayer,
     circuit_breaker::State,
-    http::{self as steadfast_http, HttpClassifier, Idempotent},
+    http::{self as steadfast_http, HttpClassifier, HttpClientClassifier, Idempotent},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -186,6 +186,30 @@ async fn retries_get_through_once_the_server_is_back() {
     let peer = absent.appear(|_| Act::ok());
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
     assert_eq!(peer.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_post_gets_through_once_the_server_is_back_since_it_was_never_sent() {
+    let absent = Absent::new();
+    let url = url(absent.address());
+    let retry = steadfast_http::retry()
+        .classifier(HttpClientClassifier)
+        .max_attempts(10_000)
+        .backoff(every(ms(10)));
+    let client = ServiceBuilder::new()
+        .layer(retry.without_budget().build().unwrap())
+        .layer(LiftLayer::new())
+        .service(client());
+    let call = tokio::spawn(client.clone().oneshot(post(&url)));
+    tokio::time::sleep(ms(50)).await;
+    assert!(!call.is_finished());
+
+    let peer = absent.appear(|nth| if nth == 1 { Act::ok() } else { Act::Cut });
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    assert_eq!(peer.requests(), 1);
+    // One that arrived and was not answered is another matter.
+    client.oneshot(post(&url)).await.unwrap_err();
+    assert_eq!(peer.requests(), 2);
 }
 
 #[tokio::test]
