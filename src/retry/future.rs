@@ -332,6 +332,9 @@ impl Call {
             return Err(self.why_not_again());
         };
         let req = again.peek(decide, result).ok_or(Stop::NotCloneable)?;
+        if !again.requests.is_intact(req) {
+            return Err(Stop::NotCloneable);
+        }
         let may_repeat = again.requests.may_repeat(req);
         let Shared { policy, rng, .. } = &*self.shared;
         let random = || rng.draw();

@@ -27,6 +27,15 @@ pub trait CloneRequest<Req> {
         true
     }
 
+    /// Whether `req`, the copy, can still be sent: not where it has no more than the original has left,
+    /// and that has used it up. Default: yes.
+    ///
+    /// Asked when an attempt has failed, whatever the failure.
+    fn is_intact(&self, req: &Req) -> bool {
+        let _ = req;
+        true
+    }
+
     /// How many attempts `req` may take, the first included, where that differs from
     /// [the layer's](super::RetryBuilder::max_attempts).
     fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {
@@ -74,6 +83,10 @@ where
 
     fn may_repeat(&self, req: &Req) -> bool {
         self.requests.may_repeat(req)
+    }
+
+    fn is_intact(&self, req: &Req) -> bool {
+        self.requests.is_intact(req)
     }
 
     fn max_attempts(&self, req: &Req) -> Option<NonZeroU32> {

@@ -27,7 +27,8 @@ pub struct ReplayBody<B> {
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Records `body` while it is sent, up to `cap` bytes. A piece of less than 64 bytes counts as 64.
+    /// Records `body` while it is sent, up to `cap` bytes, and as many pieces as there are 64 bytes in
+    /// that, and one more.
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
         let recording =

@@ -95,7 +95,8 @@ where
     }
 }
 
-/// Copies requests that are [safe to repeat](is_safe_to_retry) and whose [`ReplayBody`] can be sent again.
+/// Copies requests whose body is a [`ReplayBody`]; those that are not
+/// [safe to repeat](is_safe_to_retry) are sent again only where they were never sent.
 ///
 /// A copy costs that of the head; the body is shared. Where it has turned out to be too long to be
 /// recorded, the request is not sent again, and its result returned whatever it is.
@@ -105,6 +106,14 @@ pub struct Replayable;
 
 impl<B: Body> CloneRequest<Request<ReplayBody<B>>> for Replayable {
     fn clone_request(&self, req: &Request<ReplayBody<B>>) -> Option<Request<ReplayBody<B>>> {
-        is_safe_to_retry(req.method(), req.headers()).then(|| req.clone())
+        Some(req.clone())
+    }
+
+    fn may_repeat(&self, req: &Request<ReplayBody<B>>) -> bool {
+        is_safe_to_retry(req.method(), req.headers())
+    }
+
+    fn is_intact(&self, req: &Request<ReplayBody<B>>) -> bool {
+        req.body().is_replayable()
     }
 }

@@ -31,8 +31,9 @@ pub(super) struct Recording<B> {
     waker: Option<Waker>,
 }
 
-/// What a smaller frame counts as, or a body of tiny ones would be held in many times its size.
-const LEAST_COUNTED: usize = 64;
+/// So many bytes of the cap allow for one frame more, or a body of tiny ones would be held in many times
+/// its size.
+const CAP_OF_FRAME: usize = 64;
 
 pub(super) type Sent<B> = Result<Frame<Bytes>, ReplayError<<B as Body>::Error>>;
 
@@ -172,9 +173,9 @@ impl<B: Body> Recording<B> {
             return;
         };
         if self.progress == Progress::Held {
-            self.held += data.len().max(LEAST_COUNTED);
+            self.held += data.len();
             self.frames.push(data.clone());
-            if self.held > self.cap {
+            if self.held > self.cap || self.frames.len() > 1 + self.cap / CAP_OF_FRAME {
                 self.progress = Progress::TooLong;
                 self.frames = Vec::new();
             }
