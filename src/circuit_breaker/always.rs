@@ -9,7 +9,7 @@ use super::{
 };
 use crate::window::{EwmaWindow, Outcome, TimeWindow};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Always {
     pub(super) time: Option<(TimeWindow, Rates)>,
     pub(super) ewma: Option<(EwmaWindow, Rates)>,

@@ -86,8 +86,8 @@ impl Thresholds {
 /// is where more than one in a hundred did: of 200 calls the third. So no latency need be kept, only
 /// counted, and the answer is exact.
 ///
-/// Failed calls count with the others: how long they took. The settings are checked when the breaker is
-/// built.
+/// Failed calls count with the others, by how long they took; so do those that were dropped and count as
+/// failures. The settings are checked when the breaker is built.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct LatencyQuantile {

@@ -13,7 +13,7 @@ const STEPS: u64 = 16;
 /// Step, scale and both sums are one word, so a call enters in one step, and nobody sees a failure
 /// without its call. The sums fade when the first call of a later step comes, by all the steps that have
 /// passed at once; calls of one step are added as whole numbers. So ages are wrong by less than a step,
-/// a sixteenth of the time constant, and weights by 6 %. Fading cuts: the sums are too small by up to
+/// a sixteenth of the time constant, and weights by less than 7 %. Fading cuts: the sums are too small by up to
 /// 0.11 % of the calls, or a sixtieth of one where they are few, and never too large; and where all calls
 /// failed they are the same number.
 ///

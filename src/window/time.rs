@@ -134,6 +134,7 @@ impl TimeWindow {
         (self.bad.seen_at(turn) > 0).then(|| self.sum(turn))
     }
 
+    /// Out of line, to keep the way of good calls short.
     #[inline(never)]
     fn add_bad(&self, slice: &Slice, turn: Turn, outcome: Outcome) {
         if outcome.failed {
