@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{
+    changes::Listener,
     machine::Rules,
+    mode::Mode,
+    ramp::Ramp,
     rules::{ProbeRule, Rates, Thresholds},
     trip::{Run, Trip},
 };
@@ -29,6 +32,9 @@ pub(super) struct Settings {
     pub(super) lasting_close: Option<Duration>,
     pub(super) half_open_probes: u32,
     pub(super) half_open_timeout: Duration,
+    pub(super) ramp: Option<Ramp>,
+    pub(super) mode: Mode,
+    pub(super) listeners: Vec<Listener>,
     pub(super) seed: Option<u64>,
 }
 
@@ -43,6 +49,9 @@ impl Settings {
         lasting_close: None,
         half_open_probes: 3,
         half_open_timeout: Duration::from_secs(10),
+        ramp: None,
+        mode: Mode::Enabled,
+        listeners: Vec::new(),
         seed: None,
     };
 
@@ -55,6 +64,7 @@ impl Settings {
             probes: trip.probe_rule(self.probes()?),
             trip,
             probe_nanos: nanos(half_open_timeout),
+            ramp: self.ramp.as_ref().map(Ramp::check).transpose()?,
             lasting_nanos: nanos(self.lasting_close.unwrap_or(open_time.cap())),
             open_time,
         })

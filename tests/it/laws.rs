@@ -12,7 +12,7 @@ use std::{
 
 use steadfast::{
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreakerLayer, Thresholds},
+    circuit_breaker::{CircuitBreakerLayer, Mode, Thresholds},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -219,6 +219,15 @@ laws! {
     circuit_breaker: Inner, CircuitBreakerLayer::builder()
         .consecutive_failures(1000)
         .time_window(secs(60), Thresholds::slow_call_rate(1.0))
+        .build()
+        .unwrap();
+    back_pressure_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .consecutive_failures(1000)
+        .build()
+        .unwrap()
+        .back_pressure();
+    disabled_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .mode(Mode::Disabled)
         .build()
         .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();

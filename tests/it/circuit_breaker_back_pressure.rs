@@ -1,0 +1,1 @@
+//! The circuit breaker in the form in which readiness is the reservation.
