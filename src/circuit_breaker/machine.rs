@@ -285,6 +285,9 @@ impl Machine {
     }
 
     /// `left` nanoseconds before it closes. `None` where another state is to be asked.
+    ///
+    /// What is left may be that of the next state, which is just being entered. What is answered then is
+    /// still an answer of this state, if of another of its steps, and the call came before the next.
     fn ask_recovering(&self, word: Word, asks: Asks, left: u64) -> Option<Answer> {
         let ramp = self.rules.ramp.as_ref();
         let step = ramp.expect("what recovers has a ramp").at(left);
@@ -293,12 +296,10 @@ impl Machine {
             Asks::Call => step.ends_in(),
             Asks::Service => step.opens_in(),
         };
-        let answer = match refused_for {
+        Some(match refused_for {
             0 => Ok(Pass(word)),
             nanos => Err(Refusal(nanos)),
-        };
-        // What was left may have been left of a state after this one.
-        (self.load() == word).then_some(answer)
+        })
     }
 
     /// Whether a call is of the share that passes; `None` where another state is to be asked.

@@ -72,6 +72,7 @@ mod changes;
 mod desk;
 mod future;
 mod handle;
+mod held;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;

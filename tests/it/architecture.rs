@@ -32,11 +32,12 @@ const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
 const INTEGRATION: [&str; 3] = ["builder", "grpc", "http"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "window/",
     "backoff",
     "permits/",
     "circuit_breaker/desk.rs",
+    "circuit_breaker/held.rs",
     "circuit_breaker/machine.rs",
     "circuit_breaker/mode.rs",
     "circuit_breaker/ramp.rs",
