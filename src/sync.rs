@@ -87,6 +87,9 @@ pub(crate) use imp::*;
 #[allow(clippy::disallowed_types, reason = "this is the door")]
 pub(crate) use std::sync::Arc as ConstArc;
 
+/// Made once, where loom has nothing to explore. Its own has none.
+pub(crate) use std::sync::OnceLock;
+
 /// Locks, also after a panic elsewhere: what our locks guard is consistent between statements, and
 /// a breaker or queue that panicked once must go on serving the others.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -73,7 +73,7 @@
 
 use std::{fmt, task::Poll, time::Duration};
 
-pub(crate) use metrics::{Counter, Gauge};
+pub(crate) use metrics::{Counter, Gauge, Histogram};
 
 use crate::error::{Limit, Reason};
 
@@ -253,10 +253,19 @@ impl Telemetry {
         );
     }
 
-    /// The layer changes its state.
-    pub(crate) fn changed(&self, from: &'static str, to: &'static str, cause: &'static str) {
+    /// The layer changes its state. `open_for` is how long calls were not all let pass, where they
+    /// are again.
+    pub(crate) fn changed(
+        &self,
+        from: &'static str,
+        to: &'static str,
+        cause: &'static str,
+        mode: &'static str,
+        open_for: Option<Duration>,
+    ) {
         tracing::info!(
-            target: "steadfast", layer = self.layer, name = self.name, from, to, cause,
+            target: "steadfast", layer = self.layer, name = self.name, from, to, cause, mode,
+            open_for = open_for.map(tracing::field::debug),
             "state changed"
         );
     }
@@ -267,6 +276,30 @@ impl Telemetry {
         tracing::error!(
             target: "steadfast", layer = self.layer, name = self.name,
             "trip rule panicked"
+        );
+    }
+
+    /// The layer changes its mode, and not its state.
+    pub(crate) fn mode_changed(&self, from: &'static str, to: &'static str) {
+        tracing::info!(
+            target: "steadfast", layer = self.layer, name = self.name, from, to,
+            "mode changed"
+        );
+    }
+
+    /// The layer lets a call pass that it would refuse if it did more than observe.
+    pub(crate) fn spared(&self, reason: Reason) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, reason = reason.as_str(),
+            "call would be rejected"
+        );
+    }
+
+    /// A listener of the user's panicked.
+    pub(crate) fn listener_panicked(&self) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "listener panicked"
         );
     }
 
@@ -282,6 +315,10 @@ impl Telemetry {
 
     pub(crate) fn counter(&self, metric: &'static str) -> Counter {
         metrics::counter!(metric, "name" => self.name)
+    }
+
+    pub(crate) fn histogram(&self, metric: &'static str) -> Histogram {
+        metrics::histogram!(metric, "name" => self.name)
     }
 
     pub(crate) fn gauge(&self, metric: &'static str) -> Gauge {

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    CircuitBreakerLayer, LatencyQuantile, Statistics, Thresholds, layer::Shared, own::Own,
+    CircuitBreakerLayer, LatencyQuantile, Statistics, Thresholds,
+    changes::{Listener, StateChange},
+    layer::Shared,
+    mode::Mode,
+    own::Own,
+    ramp::Ramp,
     settings::Settings,
 };
 use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting};
@@ -130,7 +135,7 @@ impl<C> CircuitBreakerBuilder<C> {
         self
     }
 
-    /// How long the breaker must have stayed closed for its open time to start over from the first
+    /// How long the breaker must have stayed closed, after its [ramp](Self::ramp) if it has one, for its open time to start over from the first
     /// delay at the next trip. Default: the cap of the [open time](Self::open_time).
     pub const fn lasting_close(mut self, duration: Duration) -> Self {
         self.settings.lasting_close = Some(duration);
@@ -153,6 +158,36 @@ impl<C> CircuitBreakerBuilder<C> {
     /// rule, whatever becomes of it; so a hung probe cannot hold the breaker half-open. Default: 10 s.
     pub const fn half_open_timeout(mut self, duration: Duration) -> Self {
         self.settings.half_open_timeout = duration;
+        self
+    }
+
+    /// Lets calls pass again in steps after the probes went well. Off by default: it closes at once.
+    pub fn ramp(mut self, ramp: Ramp) -> Self {
+        self.settings.ramp = Some(ramp);
+        self
+    }
+
+    /// What the breaker may do by itself, until [told otherwise](super::CircuitBreakerHandle::set_mode).
+    /// Default: [`Mode::Enabled`].
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// Has `listener` told of each change of state. Given more than once, all are told, in that order.
+    ///
+    /// It runs on the thread that changed the state, after it has, and outside of any lock: it may steer
+    /// the breaker by a [handle](CircuitBreakerLayer::handle), by which it is told of that change before
+    /// it has returned from this one. Changes that several threads make one upon the other may be told in another
+    /// order; their [number](StateChange::number) says which came first. The call whose result changed
+    /// the state waits for it; slow work belongs behind a
+    /// [stream](super::CircuitBreakerHandle::state_changes). Its panic is caught, told in an
+    /// [event](crate::telemetry), and changes nothing for breaker and call.
+    pub fn on_state_change(
+        mut self,
+        listener: impl Fn(&StateChange) + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.listeners.push(Listener::new(listener));
         self
     }
 

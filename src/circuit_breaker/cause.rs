@@ -32,6 +32,8 @@ pub enum Cause {
     ProbesSucceeded,
     /// Too many probes failed, were slow, or hung.
     ProbesFailed,
+    /// Its [ramp](super::Ramp) is over.
+    RampOver,
     /// A person or a program said so.
     Forced,
     /// The time for which it was said is over.
@@ -59,6 +61,7 @@ impl Cause {
             Self::OpenTimeOver => "open_time_over",
             Self::ProbesSucceeded => "probes_succeeded",
             Self::ProbesFailed => "probes_failed",
+            Self::RampOver => "ramp_over",
             Self::Forced => "forced",
             Self::ForcedTimeOver => "forced_time_over",
             Self::Reset => "reset",

@@ -43,6 +43,11 @@ enum State<F, C> {
         call: Call,
         classifier: C,
     },
+    /// By a breaker that is disabled.
+    Unwatched {
+        #[pin]
+        future: F,
+    },
     /// In parts, of which the error is made where it is returned: moving a whole `Rejected` about costs
     /// more than making one.
     Rejected {
@@ -60,6 +65,12 @@ impl<F, C> CircuitBreakerFuture<F, C> {
             call,
             classifier,
         };
+        Self { state }
+    }
+
+    #[inline]
+    pub(super) const fn unwatched(future: F) -> Self {
+        let state = State::Unwatched { future };
         Self { state }
     }
 
@@ -96,6 +107,7 @@ where
                 call.end(judge(classifier, &result));
                 result
             }
+            StateProj::Unwatched { future } => return future.poll(cx),
             StateProj::Rejected { layer, refusal } => {
                 let rejected = Rejected::new(layer, Reason::CircuitOpen);
                 let rejected = match refusal.ends_in() {

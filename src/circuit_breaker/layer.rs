@@ -6,9 +6,12 @@ use tower::Layer;
 
 use super::{
     CircuitBreaker,
+    back_pressure::BackPressureCircuitBreakerLayer,
     builder::CircuitBreakerBuilder,
+    changes::{Listeners, StateChange},
     handle::CircuitBreakerHandle,
     machine::{Change, Machine, Outside},
+    mode::Mode,
     settings::Settings,
     word::State,
 };
@@ -18,7 +21,7 @@ use crate::{
     pooled::PooledArc,
     rng::Rng,
     sync::{Mutex, lock},
-    telemetry::{Counter, Ending, Gauge, Telemetry},
+    telemetry::{Counter, Ending, Gauge, Histogram, Telemetry},
     time::Epoch,
 };
 
@@ -55,6 +58,14 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
+impl<C: Clone> CircuitBreakerLayer<C> {
+    /// The same breaker in the form in which a service is not ready where it would refuse, and has
+    /// reserved its call where it is. For balancers and buffers.
+    pub fn back_pressure(&self) -> BackPressureCircuitBreakerLayer<C> {
+        BackPressureCircuitBreakerLayer::new(self.shared.clone(), self.classifier.clone())
+    }
+}
+
 impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreaker<S, C>;
 
@@ -75,6 +86,7 @@ pub(super) struct Shared {
     pub(super) is_timed: bool,
     epoch: Epoch,
     rng: Rng,
+    pub(super) listeners: Listeners,
     metrics: Metrics,
     pub(super) telemetry: Telemetry,
 }
@@ -93,9 +105,10 @@ impl Shared {
             latency_bound: settings.latency_bound()?,
             half_open_timeout: settings.half_open_timeout,
             is_timed: rules.trip.is_timed(),
-            machine: Machine::new(rules),
+            machine: Machine::new(rules, settings.mode),
             epoch: Epoch::start(),
             rng: Rng::new(settings.seed),
+            listeners: Listeners::new(&settings.listeners),
             metrics: Metrics::new(&telemetry),
             telemetry,
         };
@@ -103,14 +116,12 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Shows the state as it is now. Each change calls this after it; whoever comes last shows the
-    /// last state, in whatever order they come.
+    /// Shows state and mode as they are now. Each change calls this after it; whoever comes last shows
+    /// the last, in whatever order they come.
     fn publish_state(&self) {
-        let gauges = lock(&self.metrics.state);
-        let now = self.machine.state();
-        for (state, gauge) in State::ALL.iter().zip(&*gauges) {
-            gauge.set(if *state == now { 1.0 } else { 0.0 });
-        }
+        let gauges = lock(&self.metrics.gauges);
+        show(&gauges.state, &State::ALL, &self.machine.state());
+        show(&gauges.mode, &Mode::ALL, &self.machine.mode());
     }
 
     pub(super) fn nanos_at(&self, instant: crate::time::Instant) -> u64 {
@@ -129,34 +140,85 @@ impl Outside for Shared {
     }
 
     fn changed(&self, change: Change) {
-        let Change { from, to, cause } = change;
-        self.metrics.transitions[to as usize].increment(1);
+        self.metrics.transitions[change.to as usize].increment(1);
+        if let Some(open_for) = change.open_for {
+            self.metrics.open_for.record(open_for);
+        }
         self.publish_state();
-        self.telemetry
-            .changed(from.as_str(), to.as_str(), cause.as_str());
+        self.telemetry.changed(
+            change.from.as_str(),
+            change.to.as_str(),
+            change.cause.as_str(),
+            change.mode.as_str(),
+            change.open_for,
+        );
+        let panicked = self.listeners.tell(&StateChange {
+            name: self.telemetry.name(),
+            number: change.number,
+            from: change.from,
+            to: change.to,
+            cause: change.cause,
+            mode: change.mode,
+            at: self.epoch.instant_at(change.at),
+            ends_in: change.ends_in,
+            open_for: change.open_for,
+        });
+        for _ in 0..panicked {
+            self.telemetry.listener_panicked();
+        }
     }
 
     fn rule_panicked(&self) {
         self.telemetry.rule_panicked();
     }
+
+    fn mode_changed(&self, from: Mode, to: Mode) {
+        self.publish_state();
+        self.telemetry.mode_changed(from.as_str(), to.as_str());
+    }
+
+    fn spared(&self) {
+        self.metrics.spared.increment(1);
+        self.telemetry.spared(Reason::CircuitOpen);
+    }
+}
+
+/// Sets the gauge of `now` to one, and the others to zero.
+fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
+    for (gauge, it) in gauges.iter().zip(all) {
+        gauge.set(if it == now { 1.0 } else { 0.0 });
+    }
 }
 
 #[derive(Debug)]
 struct Metrics {
-    state: Mutex<[Gauge; State::ALL.len()]>,
+    gauges: Mutex<Gauges>,
     transitions: [Counter; State::ALL.len()],
+    spared: Counter,
+    open_for: Histogram,
+}
+
+#[derive(Debug)]
+struct Gauges {
+    state: [Gauge; State::ALL.len()],
+    mode: [Gauge; Mode::ALL.len()],
 }
 
 impl Metrics {
     fn new(telemetry: &Telemetry) -> Self {
-        let states = State::ALL.map(State::as_str);
+        let (states, modes) = (State::ALL.map(State::as_str), Mode::ALL.map(Mode::as_str));
         Self {
-            state: Mutex::new(telemetry.gauges("steadfast_circuit_breaker_state", "state", states)),
+            gauges: Mutex::new(Gauges {
+                state: telemetry.gauges("steadfast_circuit_breaker_state", "state", states),
+                mode: telemetry.gauges("steadfast_circuit_breaker_mode", "mode", modes),
+            }),
             transitions: telemetry.counters(
                 "steadfast_circuit_breaker_transitions_total",
                 "to",
                 states,
             ),
+            spared: telemetry.counter("steadfast_circuit_breaker_spared_total"),
+            open_for: telemetry.histogram("steadfast_circuit_breaker_open_seconds"),
         }
     }
 }

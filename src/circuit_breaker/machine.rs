@@ -1,25 +1,31 @@
-//! The state machine: closed, open, half-open, forced. Pure: time, chance and the wish to be told of
-//! changes come from [`Outside`].
+//! The state machine: closed, open, half-open, recovering, held by hand. Pure: time, chance and the
+//! wish to be told of changes come from [`Outside`].
 //!
 //! Admitting a call to a closed breaker is one load of a line that is written only when the state
 //! changes; a good call that changes no count writes nothing either. Changes of state are rare and
 //! made under a lock, one at a time, each from the word that the deciding call saw: of several that
 //! decide at once one makes the change, and the others find another generation.
+//!
+//! Whether it only observes is asked where a call would be refused and nowhere else: in all other
+//! respects a shadow is a breaker.
 
 use std::time::Duration;
 
 use super::{
     cause::Cause,
+    desk::Desk,
     handle::Snapshot,
+    mode::Mode,
+    ramp::Steps,
     rules::ProbeRule,
     trip::{Statistics, Trip},
-    word::{Probes, State, Word},
+    word::{Portion, Probes, State, Word},
 };
 use crate::{
     backoff::{Backoff, Position},
     sync::{
-        AtomicU64, Mutex, MutexGuard,
-        Ordering::{AcqRel, Acquire, Release},
+        AtomicU32, AtomicU64, Mutex, MutexGuard,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
         lock,
     },
     time::nanos,
@@ -36,14 +42,27 @@ pub(super) trait Outside {
     fn changed(&self, change: Change);
     /// Told when a rule of the user's own has panicked.
     fn rule_panicked(&self);
+    /// Told after each change of mode that leaves the state as it is, outside of any lock.
+    fn mode_changed(&self, from: Mode, to: Mode);
+    /// Told of each call that passes though it would have been refused.
+    fn spared(&self);
 }
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
+    /// How many changes there have been, this one included.
+    pub(super) number: u64,
     pub(super) from: State,
     pub(super) to: State,
     pub(super) cause: Cause,
+    /// The mode after it.
+    pub(super) mode: Mode,
+    pub(super) at: u64,
+    /// How long the new state lasts, where time ends it.
+    pub(super) ends_in: Option<Duration>,
+    /// How long not every call was let pass, where now every call is again.
+    pub(super) open_for: Option<Duration>,
 }
 
 /// What an admitted call carries. To be handed to [`Machine::settle`] or [`Machine::forgo`], once.
@@ -52,10 +71,32 @@ pub(super) struct Change {
 pub(super) struct Pass(Word);
 
 impl Pass {
+    /// That of a call which was spared a refusal. No word is ever this one, so the call has no say.
+    pub(super) const SPARED: Self = Self(Word(u64::MAX));
+
     #[inline]
     pub(super) const fn is_probe(self) -> bool {
         self.0.is(State::HalfOpen)
     }
+
+    /// Whether the call is to run as if there were no breaker. It is then not settled either.
+    #[inline]
+    pub(super) const fn is_unwatched(self) -> bool {
+        self.0.is(State::Disabled)
+    }
+
+    pub(super) const fn is_to_recovering(self) -> bool {
+        self.0.is(State::Recovering)
+    }
+}
+
+/// Who asks to be let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// A call, which passes or is refused.
+    Call,
+    /// A service that is to be told ready, or to wait.
+    Service,
 }
 
 /// The rules by which a machine runs, checked.
@@ -66,6 +107,8 @@ pub(super) struct Rules {
     /// How long a probe may take.
     pub(super) probe_nanos: u64,
     pub(super) open_time: Backoff,
+    /// What comes between probes that went well and being closed.
+    pub(super) ramp: Option<Steps>,
     /// How long the breaker must have stayed closed for its open time to start over.
     pub(super) lasting_nanos: u64,
 }
@@ -73,14 +116,21 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Machine {
     word: AtomicU64,
-    /// When the open or forced state is over; [`FOREVER`] if never. Written before `word`.
+    /// When the open, recovering or forced state is over; [`FOREVER`] if never. Written before `word`.
     until: AtomicU64,
     probes: AtomicU64,
     /// When the probe admitted last is late. Only ever grows.
     probes_until: AtomicU64,
+    /// Which of its calls a recovering breaker lets pass.
+    portion: AtomicU64,
+    /// Whether it only observes: zero or one. Written under the lock.
+    observes: AtomicU32,
+    /// Calls that were spared a refusal.
+    spared: AtomicU64,
     rules: Rules,
     /// Held while the state changes.
     history: Mutex<History>,
+    pub(super) desk: Desk,
 }
 
 #[derive(Debug)]
@@ -88,7 +138,10 @@ struct History {
     /// How far the open time has grown.
     open_time: Position,
     closed_at: u64,
+    /// Since when not every call is let pass.
+    open_since: Option<u64>,
     cause: Option<Cause>,
+    changes: u64,
 }
 
 const FOREVER: u64 = u64::MAX;
@@ -108,6 +161,8 @@ impl Refusal {
     }
 }
 
+type Answer = Result<Pass, Refusal>;
+
 /// `nanos` after `now`, and not for ever however long that is.
 const fn after(now: u64, nanos: u64) -> u64 {
     let end = now.saturating_add(nanos);
@@ -115,18 +170,25 @@ const fn after(now: u64, nanos: u64) -> u64 {
 }
 
 impl Machine {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(rules: Rules, mode: Mode) -> Self {
+        let state = mode.held_state().unwrap_or(State::Closed);
         Self {
-            word: AtomicU64::new(Word::new(State::Closed, 0).0),
+            word: AtomicU64::new(Word::new(state, 0).0),
             until: AtomicU64::new(FOREVER),
             probes: AtomicU64::new(0),
             probes_until: AtomicU64::new(0),
+            portion: AtomicU64::new(0),
+            observes: AtomicU32::new(u32::from(mode == Mode::ObserveOnly)),
+            spared: AtomicU64::new(0),
             rules,
             history: Mutex::new(History {
                 open_time: Position::START,
                 closed_at: 0,
+                open_since: (!state.lets_all_pass()).then_some(0),
                 cause: None,
+                changes: 0,
             }),
+            desk: Desk::new(),
         }
     }
 
@@ -147,41 +209,116 @@ impl Machine {
 
     #[inline(never)]
     fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, Refusal> {
-        // Whoever loses a race to change the state asks the new state again.
+        let answer = self.ask(Asks::Call, outside);
+        if answer == Ok(Pass::SPARED) {
+            self.spared.fetch_add(1, Relaxed);
+            outside.spared();
+        }
+        answer
+    }
+
+    /// Lets pass or refuses, and changes the state where that is due. A service is told, other than a
+    /// call, when to ask again in any state that will end or may.
+    pub(super) fn ask(&self, asks: Asks, outside: &impl Outside) -> Result<Pass, Refusal> {
+        // Whoever changes the state, or loses a race to change it, asks the new state again.
         loop {
             let word = self.load();
-            let pass = Pass(word);
-            match word.state() {
-                State::Closed => return Ok(pass),
-                State::HalfOpen => {
-                    let now = outside.now();
-                    if self.admit_probe(word, now) {
-                        return Ok(pass);
-                    }
-                    if !self.write_off(word, now, outside) && self.load() == word {
-                        return Err(Refusal::UNKNOWN);
-                    }
+            let answer = match word.state() {
+                State::Closed | State::Disabled => return Ok(Pass(word)),
+                State::HalfOpen => self.ask_half_open(word, asks, outside),
+                _ => self.ask_until_over(word, asks, outside),
+            };
+            match answer {
+                // What is refused by hand is refused by a shadow, too.
+                Some(Err(_)) if self.observes() && !word.is(State::ForcedOpen) => {
+                    return Ok(Pass::SPARED);
                 }
-                State::Open | State::ForcedOpen | State::ForcedClosed => {
-                    let until = self.until.load(Acquire);
-                    let answer = |refusal| match word.state() {
-                        State::ForcedClosed => Ok(pass),
-                        _ => Err(refusal),
-                    };
-                    if until == FOREVER {
-                        return answer(Refusal::UNKNOWN);
-                    }
-                    let now = outside.now();
-                    if now < until {
-                        return answer(Refusal(until - now));
-                    }
-                    let (to, cause) = match word.state() {
-                        State::Open => (State::HalfOpen, Cause::OpenTimeOver),
-                        State::ForcedOpen => (State::HalfOpen, Cause::ForcedTimeOver),
-                        _ => (State::Closed, Cause::ForcedTimeOver),
-                    };
-                    self.change(word, to, cause, now, outside);
-                }
+                Some(answer) => return answer,
+                None => {}
+            }
+        }
+    }
+
+    /// `None` where another state is to be asked.
+    fn ask_half_open(&self, word: Word, asks: Asks, outside: &impl Outside) -> Option<Answer> {
+        let now = outside.now();
+        if self.admit_probe(word, now) {
+            return Some(Ok(Pass(word)));
+        }
+        let late = self.probes_until.load(Acquire);
+        // Places that are held for calls which have not come make nobody's probe late.
+        if now >= late && (self.lapse() || self.write_off(word, now, outside)) {
+            return None;
+        }
+        let refusal = match asks {
+            Asks::Call => Refusal::UNKNOWN,
+            Asks::Service => Refusal(late.saturating_sub(now)),
+        };
+        (self.load() == word).then_some(Err(refusal))
+    }
+
+    /// Of a state that time may end. `None` where another state is to be asked.
+    fn ask_until_over(&self, word: Word, asks: Asks, outside: &impl Outside) -> Option<Answer> {
+        let (state, pass) = (word.state(), Pass(word));
+        let until = self.until.load(Acquire);
+        let (now, left) = match until {
+            FOREVER => (0, FOREVER),
+            until => {
+                let now = outside.now();
+                (now, until.saturating_sub(now))
+            }
+        };
+        if left == 0 {
+            let (to, cause) = match state {
+                State::Open => (State::HalfOpen, Cause::OpenTimeOver),
+                State::Recovering => (State::Closed, Cause::RampOver),
+                State::ForcedOpen => (State::HalfOpen, Cause::ForcedTimeOver),
+                _ => (State::Closed, Cause::ForcedTimeOver),
+            };
+            self.change(word, to, cause, now, outside);
+            return None;
+        }
+        match state {
+            State::ForcedClosed => Some(Ok(pass)),
+            State::Recovering => self.ask_recovering(word, asks, left),
+            // For ever, if `left` says so.
+            _ => Some(Err(Refusal(left))),
+        }
+    }
+
+    /// `left` nanoseconds before it closes. `None` where another state is to be asked.
+    ///
+    /// What is left may be that of the next state, which is just being entered. What is answered then is
+    /// still an answer of this state, if of another of its steps, and the call came before the next.
+    fn ask_recovering(&self, word: Word, asks: Asks, left: u64) -> Option<Answer> {
+        let ramp = self.rules.ramp.as_ref();
+        let step = ramp.expect("what recovers has a ramp").at(left);
+        let refused_for = match asks {
+            Asks::Call if self.ask_portion(word, step.share)? => 0,
+            Asks::Call => step.ends_in(),
+            Asks::Service => step.opens_in(),
+        };
+        Some(match refused_for {
+            0 => Ok(Pass(word)),
+            nanos => Err(Refusal(nanos)),
+        })
+    }
+
+    /// Whether a call is of the share that passes; `None` where another state is to be asked.
+    fn ask_portion(&self, word: Word, share: u32) -> Option<bool> {
+        let mut old = self.portion.load(Acquire);
+        loop {
+            let portion = Portion::unpack(old);
+            if !portion.is_of(word.generation()) {
+                return None;
+            }
+            let (new, passes) = portion.ask(share);
+            match self
+                .portion
+                .compare_exchange_weak(old, new.pack(), AcqRel, Acquire)
+            {
+                Ok(_) => return Some(passes),
+                Err(newer) => old = newer,
             }
         }
     }
@@ -207,10 +344,12 @@ impl Machine {
             return; // the state has changed since, and this result is not for it
         }
         match word.state() {
-            State::Closed => {
+            State::Closed | State::Recovering | State::ForcedClosed => {
                 let trip = &self.rules.trip;
                 let panicked = || outside.rule_panicked();
-                if let Some(cause) = trip.record(word.generation(), outcome, &now, panicked) {
+                let cause = trip.record(word.generation(), outcome, &now, panicked);
+                // Counts where it is forced closed are there to be seen: it was told what to do.
+                if let Some(cause) = cause.filter(|_| !word.is(State::ForcedClosed)) {
                     self.change(word, State::Open, cause, now(), outside);
                 }
             }
@@ -228,23 +367,64 @@ impl Machine {
                     self.decide(word, probes, now(), outside);
                 }
             }
-            State::Open | State::ForcedOpen | State::ForcedClosed => {}
+            State::Open | State::ForcedOpen | State::Disabled => {}
         }
     }
 
     /// Takes note that a call admitted with `pass` will say nothing: a probe's place is free again.
     pub(super) fn forgo(&self, pass: Pass) {
         // Also asked here because of a probe that took so long that the rounds have come round.
-        if !pass.is_probe() || self.load() != pass.0 {
-            return;
+        if pass.is_probe() && self.load() == pass.0 && self.free_place(pass.0) {
+            self.desk.wake_all();
         }
-        self.update_probes(pass.0, |probes| {
+    }
+
+    fn free_place(&self, word: Word) -> bool {
+        let freed = self.update_probes(word, |probes| {
             let in_flight = probes.in_flight.checked_sub(1)?;
             Some(Probes {
                 in_flight,
                 ..probes
             })
         });
+        freed.is_some()
+    }
+
+    /// Frees the places that are held for calls which have not come; returns whether there were any.
+    fn lapse(&self) -> bool {
+        let mut lapsed = false;
+        for Pass(word) in self.desk.lapse() {
+            lapsed |= self.free_place(word);
+        }
+        if lapsed {
+            self.desk.wake_all();
+        }
+        lapsed
+    }
+
+    /// A place that was held is about to be used, by a probe that begins now. To be called before the
+    /// place is taken off the [desk](Self::desk): who finds it there no more must find the bound moved.
+    pub(super) fn renew_probe(&self, pass: Pass, outside: &impl Outside) {
+        if self.is_current(pass) {
+            let late = after(outside.now(), self.rules.probe_nanos);
+            self.probes_until.fetch_max(late, AcqRel);
+        }
+    }
+
+    /// Whether the state is still that which `pass` was given in.
+    #[inline]
+    pub(super) fn is_current(&self, pass: Pass) -> bool {
+        self.load() == pass.0
+    }
+
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.load().is(State::Closed)
+    }
+
+    #[inline]
+    fn observes(&self) -> bool {
+        self.observes.load(Acquire) != 0
     }
 
     fn admit_probe(&self, word: Word, now: u64) -> bool {
@@ -272,6 +452,7 @@ impl Machine {
     /// Leaves the half-open state if the probes have decided; returns whether they have.
     fn decide(&self, word: Word, probes: Probes, now: u64, outside: &impl Outside) -> bool {
         let (to, cause) = match self.rules.probes.decide(probes) {
+            Some(true) if self.rules.ramp.is_some() => (State::Recovering, Cause::ProbesSucceeded),
             Some(true) => (State::Closed, Cause::ProbesSucceeded),
             Some(false) => (State::Open, Cause::ProbesFailed),
             None => return false,
@@ -311,6 +492,29 @@ impl Machine {
         }
     }
 
+    /// Lets the rules run it again, or sees to it that they do, as a shadow or not. What was forced
+    /// ends as it does where its time is over.
+    pub(super) fn run_by_rules(&self, observes: bool, outside: &impl Outside) {
+        let now = outside.now();
+        let history = lock(&self.history);
+        let old = self.mode();
+        self.observes.store(observes.into(), Release);
+        let to = match self.load().state() {
+            State::ForcedOpen => State::HalfOpen,
+            State::ForcedClosed | State::Disabled => State::Closed,
+            _ => {
+                let new = self.mode();
+                drop(history);
+                if new != old {
+                    self.desk.wake_all();
+                    outside.mode_changed(old, new);
+                }
+                return;
+            }
+        };
+        self.enter(history, to, Cause::Forced, now, outside);
+    }
+
     /// Forces the state, for so many nanoseconds or until told otherwise.
     pub(super) fn force(&self, to: State, nanos: Option<u64>, outside: &impl Outside) {
         let now = outside.now();
@@ -337,6 +541,7 @@ impl Machine {
     ) {
         let word = self.load();
         let next = word.change(to);
+        let generation = next.generation();
         match to {
             State::Open => {
                 let closed_for = now.saturating_sub(history.closed_at);
@@ -348,24 +553,60 @@ impl Machine {
                 self.until.store(after(now, nanos(delay)), Release);
             }
             State::HalfOpen => {
-                let round = Probes::round(next.generation());
+                let round = Probes::round(generation);
                 self.probes.store(round.pack(), Release);
             }
-            State::Closed => {
-                self.rules.trip.begin(next.generation());
-                history.closed_at = now;
+            State::Recovering => {
+                let ramp = self.rules.ramp.as_ref().map_or(0, Steps::nanos);
+                self.until.store(after(now, ramp), Release);
+                self.portion
+                    .store(Portion::begin(generation).pack(), Release);
             }
-            State::ForcedOpen | State::ForcedClosed => {}
+            State::Closed => history.closed_at = now,
+            State::ForcedOpen | State::ForcedClosed | State::Disabled => {}
         }
+        if to.is_counting() {
+            self.rules.trip.begin(generation);
+        }
+        let open_since = if to.lets_all_pass() {
+            history.open_since.take()
+        } else {
+            history.open_since.get_or_insert(now);
+            None
+        };
         history.cause = Some(cause);
+        history.changes += 1;
         self.word.store(next.0, Release);
+        let change = Change {
+            number: history.changes,
+            from: word.state(),
+            to,
+            cause,
+            mode: self.mode(),
+            at: now,
+            ends_in: self.ends_in(now),
+            open_for: open_since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
+        };
         drop(history);
-        let from = word.state();
-        outside.changed(Change { from, to, cause });
+        self.desk.wake_all();
+        outside.changed(change);
+    }
+
+    /// How much is left of the state, where time ends it. To be asked under the lock.
+    fn ends_in(&self, now: u64) -> Option<Duration> {
+        let until = match self.state() {
+            State::Closed | State::HalfOpen | State::Disabled => FOREVER,
+            _ => self.until.load(Acquire),
+        };
+        (until != FOREVER).then(|| Duration::from_nanos(until.saturating_sub(now)))
     }
 
     pub(super) fn state(&self) -> State {
         self.load().state()
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        Mode::of(self.state(), self.observes())
     }
 
     /// What there is to see. Takes no probe's place and changes nothing.
@@ -374,15 +615,14 @@ impl Machine {
         let word = self.load();
         let (state, generation) = (word.state(), word.generation());
         let now = outside.now();
-        let closed = state == State::Closed;
-        let until = self.until.load(Acquire);
-        let is_timed = !matches!(state, State::Closed | State::HalfOpen) && until != FOREVER;
         let trip = &self.rules.trip;
         Snapshot {
             state,
+            mode: self.mode(),
             cause: history.cause,
-            ends_in: is_timed.then(|| Duration::from_nanos(until.saturating_sub(now))),
-            statistics: if closed {
+            ends_in: self.ends_in(now),
+            spared: self.spared.load(Relaxed),
+            statistics: if state.is_counting() {
                 trip.statistics(generation, now)
             } else {
                 Statistics::default()

@@ -81,31 +81,42 @@
 //! ```
 
 mod always;
+mod back_pressure;
 mod builder;
 mod cause;
+mod changes;
+mod desk;
 mod future;
 mod handle;
+mod held;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
 mod machine;
 #[cfg(all(test, not(steadfast_loom)))]
 mod machine_tests;
+mod mode;
 mod own;
+mod ramp;
 mod rules;
 #[cfg(all(test, not(steadfast_loom)))]
 mod rules_tests;
+mod seat;
 mod service;
 mod settings;
 mod trip;
 mod word;
 
 pub use crate::window::{Counts, WeightedCounts};
+pub use back_pressure::{BackPressureCircuitBreaker, BackPressureCircuitBreakerLayer};
 pub use builder::CircuitBreakerBuilder;
 pub use cause::Cause;
+pub use changes::{MissedChanges, StateChange, StateChanges};
 pub use future::CircuitBreakerFuture;
 pub use handle::{CircuitBreakerHandle, Snapshot};
 pub use layer::CircuitBreakerLayer;
+pub use mode::Mode;
+pub use ramp::Ramp;
 pub use rules::{LatencyQuantile, Thresholds};
 pub use service::CircuitBreaker;
 pub use trip::Statistics;

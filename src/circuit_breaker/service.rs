@@ -7,6 +7,7 @@ use tower::Service;
 use super::{
     future::{Call, CircuitBreakerFuture},
     layer::Shared,
+    machine::{Pass, Refusal},
 };
 use crate::{
     classify::{AnyError, Classify},
@@ -54,19 +55,36 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let shared = &self.shared;
-        match shared.machine.admit(&**shared) {
-            Ok(pass) => {
-                // Made before the call, so that a panic in it is accounted for.
-                let call = Call::begin(shared.clone(), pass);
-                let future = self.inner.call(req);
-                CircuitBreakerFuture::admitted(future, call, self.classifier.clone())
-            }
-            // The inner service keeps the readiness it reported; the next call admitted uses it.
-            Err(refusal) => {
-                shared.telemetry.rejected(Reason::CircuitOpen);
-                CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
-            }
+        let answer = self.shared.machine.admit(&*self.shared);
+        run(&mut self.inner, &self.shared, &self.classifier, answer, req)
+    }
+}
+
+/// Makes the call that the machine let pass, or refuses it.
+#[inline]
+pub(super) fn run<S, C, Req>(
+    inner: &mut S,
+    shared: &PooledArc<Shared>,
+    classifier: &C,
+    answer: Result<Pass, Refusal>,
+    req: Req,
+) -> CircuitBreakerFuture<S::Future, C>
+where
+    S: Service<Req>,
+    C: Clone,
+{
+    match answer {
+        Ok(pass) if pass.is_unwatched() => CircuitBreakerFuture::unwatched(inner.call(req)),
+        Ok(pass) => {
+            // Made before the call, so that a panic in it is accounted for.
+            let call = Call::begin(shared.clone(), pass);
+            let future = inner.call(req);
+            CircuitBreakerFuture::admitted(future, call, classifier.clone())
+        }
+        // The inner service keeps the readiness it reported; the next call admitted uses it.
+        Err(refusal) => {
+            shared.telemetry.rejected(Reason::CircuitOpen);
+            CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
         }
     }
 }

@@ -7,8 +7,11 @@ use std::{
 
 use super::{
     always::Always,
+    changes::Listener,
     machine::Rules,
+    mode::Mode,
     own::Own,
+    ramp::Ramp,
     rules::{LatencyQuantile, ProbeRule, Quantile, Rates, Thresholds},
     trip::{Run, Trip},
 };
@@ -34,6 +37,9 @@ pub(super) struct Settings {
     pub(super) lasting_close: Option<Duration>,
     pub(super) half_open_probes: u32,
     pub(super) half_open_timeout: Duration,
+    pub(super) ramp: Option<Ramp>,
+    pub(super) mode: Mode,
+    pub(super) listeners: Vec<Listener>,
     pub(super) seed: Option<u64>,
 }
 
@@ -51,6 +57,9 @@ impl Settings {
         lasting_close: None,
         half_open_probes: 3,
         half_open_timeout: Duration::from_secs(10),
+        ramp: None,
+        mode: Mode::Enabled,
+        listeners: Vec::new(),
         seed: None,
     };
 
@@ -63,6 +72,7 @@ impl Settings {
             probes: trip.probe_rule(self.probes()?),
             trip,
             probe_nanos: nanos(half_open_timeout),
+            ramp: self.ramp.as_ref().map(Ramp::check).transpose()?,
             lasting_nanos: nanos(self.lasting_close.unwrap_or(open_time.cap())),
             open_time,
         })

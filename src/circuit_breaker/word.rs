@@ -1,4 +1,4 @@
-//! The two words in which a breaker keeps its state.
+//! The words in which a breaker keeps its state.
 
 /// What a circuit breaker does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,19 +10,26 @@ pub enum State {
     Open,
     /// Lets a few calls pass as probes, which decide whether it closes or opens again.
     HalfOpen,
+    /// Lets a growing share of calls pass, and counts them, until it closes; see
+    /// [`Ramp`](super::Ramp).
+    Recovering,
     /// Refuses calls because it was told to.
     ForcedOpen,
-    /// Lets calls pass because it was told to, and counts none.
+    /// Lets calls pass because it was told to, and counts them, by which no rule trips.
     ForcedClosed,
+    /// Lets calls pass as if it were not there.
+    Disabled,
 }
 
 impl State {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Closed,
         Self::Open,
         Self::HalfOpen,
+        Self::Recovering,
         Self::ForcedOpen,
         Self::ForcedClosed,
+        Self::Disabled,
     ];
 
     /// The state as metrics and events spell it.
@@ -32,9 +39,21 @@ impl State {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half_open",
+            Self::Recovering => "recovering",
             Self::ForcedOpen => "forced_open",
             Self::ForcedClosed => "forced_closed",
+            Self::Disabled => "disabled",
         }
+    }
+
+    /// Whether every call passes.
+    pub(super) const fn lets_all_pass(self) -> bool {
+        matches!(self, Self::Closed | Self::ForcedClosed | Self::Disabled)
+    }
+
+    /// Whether calls are counted by the rules.
+    pub(super) const fn is_counting(self) -> bool {
+        matches!(self, Self::Closed | Self::Recovering | Self::ForcedClosed)
     }
 }
 
@@ -117,6 +136,54 @@ impl Probes {
             slow: (word >> 16) as u8,
             tail: (word >> 8) as u8,
             run: word as u8,
+        }
+    }
+}
+
+/// How far the calls that a recovering breaker was asked for have come to the next that passes, in
+/// millionths of a call, and the generation they belong to.
+///
+/// Every call adds the share at which it was asked for; one passes whenever a whole has come
+/// together. So of any number of calls exactly their share passes, also where the share changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Portion {
+    generation: u32,
+    millionths: u32,
+}
+
+impl Portion {
+    const WHOLE: u32 = 1_000_000;
+
+    /// The start of a generation, in which the first call passes at whatever share.
+    pub(super) const fn begin(generation: u32) -> Self {
+        Self {
+            generation,
+            millionths: Self::WHOLE - 1,
+        }
+    }
+
+    pub(super) const fn is_of(self, generation: u32) -> bool {
+        self.generation == generation
+    }
+
+    /// After one more call, and whether it passes. `share` is at most a whole.
+    pub(super) const fn ask(self, share: u32) -> (Self, bool) {
+        let sum = self.millionths + share;
+        let next = Self {
+            generation: self.generation,
+            millionths: sum % Self::WHOLE,
+        };
+        (next, sum >= Self::WHOLE)
+    }
+
+    pub(super) const fn pack(self) -> u64 {
+        (self.generation as u64) << 32 | self.millionths as u64
+    }
+
+    pub(super) const fn unpack(word: u64) -> Self {
+        Self {
+            generation: (word >> 32) as u32,
+            millionths: word as u32,
         }
     }
 }

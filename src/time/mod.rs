@@ -32,6 +32,11 @@ impl Epoch {
         nanos(instant.saturating_duration_since(self.0))
     }
 
+    /// What [`nanos_at`](Self::nanos_at) was told, for what does not lie before the epoch.
+    pub(crate) fn instant_at(self, nanos: u64) -> Instant {
+        self.0 + Duration::from_nanos(nanos)
+    }
+
     #[inline]
     pub(crate) fn nanos_now(self) -> u64 {
         self.nanos_at(now())

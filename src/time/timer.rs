@@ -94,6 +94,10 @@ impl Timer {
         Self { sleep, runtime }
     }
 
+    pub(crate) fn end(&self) -> Instant {
+        self.sleep.deadline()
+    }
+
     /// Whether the end has come; if not, `cx` will be woken when it does.
     #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -16,7 +16,9 @@ use steadfast::{
     backoff::Backoff,
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds},
+    circuit_breaker::{
+        CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Mode, Ramp, State, Thresholds,
+    },
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -92,8 +94,11 @@ where
     for (name, breaker) in &breakers {
         breaker.handle().force_closed(); // counts nothing
         assert_free(name, breaker.layer(inner.clone()));
+        breaker.handle().set_mode(Mode::Disabled);
+        assert_free(name, breaker.layer(inner.clone()));
         breaker.handle().reset();
         assert_free(name, breaker.layer(inner.clone()));
+        assert_free(name, breaker.back_pressure().layer(inner.clone()));
     }
 
     let bulkhead = BulkheadLayer::new(8);
@@ -193,6 +198,25 @@ fn a_call_that_is_refused_allocates_nothing() {
     let mut open = open.build().unwrap().layer(failing);
     call(&mut open, 0).unwrap_err();
     assert_refused(Reason::CircuitOpen, open);
+
+    // Both let pass and refused: half of the calls.
+    let ramp = Ramp::steps([0.5], secs(3600));
+    let ramp = breaker()
+        .consecutive_failures(1)
+        .half_open_probes(1)
+        .ramp(ramp);
+    let ramp = ramp.build().unwrap();
+    let mut recovering = ramp.layer(inner);
+    ramp.handle().force_open_for(Duration::ZERO);
+    call(&mut recovering, 0).unwrap();
+    assert_eq!(ramp.handle().state(), State::Recovering);
+    assert_free("recovering", recovering);
+
+    // Spared.
+    let shadow = breaker().consecutive_failures(1).mode(Mode::ObserveOnly);
+    let mut shadow = shadow.build().unwrap().layer(failing);
+    call(&mut shadow, 0).unwrap_err();
+    assert_free("observe only", shadow);
 
     let forced = breaker().build().unwrap();
     forced.handle().force_open();

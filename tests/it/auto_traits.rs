@@ -68,8 +68,13 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         CircuitBreakerHandle,
     )>();
     send_sync_debug::<(CircuitBreaker<Svc>, CircuitBreakerFuture<Fut, AnyError>)>();
-    send_sync_debug::<(Snapshot, Counts, Cause, State, Thresholds)>();
+    send_sync_debug::<(Snapshot, Counts, Cause, Mode, Ramp, State, Thresholds)>();
     send_sync_debug::<(Statistics, WeightedCounts, LatencyQuantile)>();
+    send_sync_debug::<(StateChange, StateChanges, MissedChanges)>();
+    send_sync_debug::<(
+        BackPressureCircuitBreakerLayer,
+        BackPressureCircuitBreaker<Svc>,
+    )>();
     send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned, ByVerdict)>();
     send_sync_debug::<(
         TimeoutLayer,
@@ -127,7 +132,9 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(BulkheadLayer::new(1).layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
-    answers(CircuitBreakerLayer::builder().build().unwrap().layer(inner));
+    let breaker = CircuitBreakerLayer::builder().build().unwrap();
+    answers(breaker.layer(inner));
+    answers(breaker.back_pressure().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));

@@ -13,7 +13,7 @@ use std::{
 use steadfast::{
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Thresholds},
+    circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -222,6 +222,15 @@ laws! {
         .time_window(secs(60), Thresholds::slow_call_rate(1.0))
         .latency_window(secs(60), LatencyQuantile::above(0.5, secs(60)))
         .trip_when(|statistics| statistics.consecutive_failures == 1000)
+        .build()
+        .unwrap();
+    back_pressure_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .consecutive_failures(1000)
+        .build()
+        .unwrap()
+        .back_pressure();
+    disabled_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .mode(Mode::Disabled)
         .build()
         .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();

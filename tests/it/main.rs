@@ -10,6 +10,8 @@ mod architecture;
 mod auto_traits;
 mod bulkhead;
 mod circuit_breaker;
+mod circuit_breaker_back_pressure;
+mod circuit_breaker_modes;
 mod errors;
 mod laws;
 mod retry;

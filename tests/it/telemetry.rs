@@ -13,7 +13,7 @@ use steadfast::{
     backoff::{Backoff, Jitter},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
-    circuit_breaker::CircuitBreakerLayer,
+    circuit_breaker::{CircuitBreakerLayer, Mode},
     classify::Failure,
     retry::{CloneRequest, RetryLayer},
     timeout::TimeoutLayer,
@@ -57,7 +57,9 @@ impl Metrics {
             let value = match value {
                 DebugValue::Counter(count) => count as f64,
                 DebugValue::Gauge(value) => value.into_inner(),
-                DebugValue::Histogram(_) => unreachable!("there are none"),
+                DebugValue::Histogram(values) => {
+                    values.iter().map(|value| value.into_inner()).sum()
+                }
             };
             let key = key.key();
             let mut labels: Vec<_> = key.labels().map(|l| (l.key(), l.value())).collect();
@@ -153,6 +155,99 @@ async fn a_breaker_tells_how_calls_end_and_which_one_state_it_is_in() {
         state,
         &[(r#"circuit_breaker_state["forced_open"]"#, 1.0)],
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_closes_tells_how_long_it_was_open() {
+    let (layer, metrics) = Metrics::record(|| {
+        CircuitBreakerLayer::builder()
+            .name("db")
+            .consecutive_failures(1)
+            .open_time(Backoff::constant(secs(2)).with_jitter(Jitter::None))
+            .half_open_probes(1)
+            .build()
+            .unwrap()
+    });
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mut breaker = layer.layer(Scripted::new().0);
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    advance(secs(2)).await;
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    let open_seconds = "circuit_breaker_open_seconds";
+    assert_metrics(&metrics.take(), open_seconds, &[]);
+    advance(secs(3)).await;
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    let expected = [("circuit_breaker_open_seconds[]", 5.0)];
+    assert_metrics(&metrics.take(), open_seconds, &expected);
+    let last = events.0.lock().unwrap().pop();
+    let expected = r#"state changed layer="circuit_breaker" name="db" from="half_open" to="closed" cause="probes_succeeded" mode="enabled" open_for=5s"#;
+    assert_eq!(last.as_deref(), Some(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_observes_tells_its_mode_and_what_it_would_refuse() {
+    let (layer, metrics) = Metrics::record(|| {
+        CircuitBreakerLayer::builder()
+            .name("db")
+            .consecutive_failures(1)
+            .mode(Mode::ObserveOnly)
+            .build()
+            .unwrap()
+    });
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mut breaker = layer.layer(Scripted::new().0);
+    for _ in 0..3 {
+        let failed = send(&mut breaker, Act::Fail(1)).await;
+        assert_eq!(failed, Err(Error::Failed(1)));
+    }
+    let all = metrics.take();
+    let breaker_metrics = [
+        (r#"circuit_breaker_mode["observe_only"]"#, 1.0),
+        ("circuit_breaker_spared_total[]", 2.0),
+        (r#"circuit_breaker_state["open"]"#, 1.0),
+        (r#"circuit_breaker_transitions_total["open"]"#, 1.0),
+    ];
+    assert_metrics(&all, "circuit_breaker", &breaker_metrics);
+    let calls = [(r#"calls_total["circuit_breaker", "failure"]"#, 3.0)];
+    assert_metrics(&all, "calls", &calls);
+    assert_metrics(&all, "rejected", &[]);
+
+    layer.handle().set_mode(Mode::Enabled);
+    let mode = [(r#"circuit_breaker_mode["enabled"]"#, 1.0)];
+    assert_metrics(&metrics.take(), "circuit_breaker_mode", &mode);
+    let events = events.0.lock().unwrap();
+    let spared =
+        r#"call would be rejected layer="circuit_breaker" name="db" reason="circuit_open""#;
+    let expected = [
+        r#"state changed layer="circuit_breaker" name="db" from="closed" to="open" cause="consecutive_failures" mode="observe_only""#,
+        spared,
+        spared,
+        r#"mode changed layer="circuit_breaker" name="db" from="observe_only" to="enabled""#,
+    ];
+    assert_eq!(*events, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_disabled_tells_nothing_of_its_calls() {
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = CircuitBreakerLayer::builder().name("db");
+        builder.mode(Mode::Disabled).build().unwrap()
+    });
+    let mut breaker = layer.layer(Scripted::new().0);
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    send_and_drop(&mut breaker, Act::Hang).await;
+    send_contained(&breaker, Act::Panic).await.unwrap_err();
+    let all = metrics.take();
+    assert_metrics(&all, "calls", &[]);
+    let state = [(r#"circuit_breaker_state["disabled"]"#, 1.0)];
+    assert_metrics(&all, "circuit_breaker_state", &state);
 }
 
 fn small_bulkhead() -> (QueuedBulkheadLayer, Metrics) {
@@ -483,7 +578,7 @@ async fn each_decision_is_one_event_with_name_and_reason() {
 
     let events = events.0.lock().unwrap();
     let expected = [
-        r#"state changed layer="circuit_breaker" name="db" from="closed" to="open" cause="consecutive_failures""#,
+        r#"state changed layer="circuit_breaker" name="db" from="closed" to="open" cause="consecutive_failures" mode="enabled""#,
         r#"call rejected layer="circuit_breaker" name="db" reason="circuit_open""#,
         r#"retrying layer="retry" name="db" attempt=2 delay=10ms"#,
         r#"not retrying layer="retry" name="db" attempt=2 reason="attempts""#,

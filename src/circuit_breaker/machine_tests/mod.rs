@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::{
-    LatencyQuantile, Snapshot, State, Thresholds,
+    LatencyQuantile, Mode, Ramp, Snapshot, State, Thresholds,
     always::Always,
     machine::{Change, Machine, Outside, Pass, Refusal, Rules},
     own::Own,
@@ -41,6 +41,8 @@ struct World {
     now: Cell<u64>,
     random: Cell<u64>,
     changes: RefCell<Vec<Change>>,
+    modes: RefCell<Vec<(Mode, Mode)>>,
+    spared: Cell<u64>,
 }
 
 impl Outside for World {
@@ -58,6 +60,14 @@ impl Outside for World {
 
     fn rule_panicked(&self) {
         unreachable!("no rule of theirs does");
+    }
+
+    fn mode_changed(&self, from: Mode, to: Mode) {
+        self.modes.borrow_mut().push((from, to));
+    }
+
+    fn spared(&self) {
+        self.spared.set(self.spared.get() + 1);
     }
 }
 
@@ -121,6 +131,10 @@ fn rules(settings: &Settings) -> Rules {
         open_time: Backoff::exponential(ns(settings.open_base), ns(settings.open_cap))
             .unwrap()
             .with_jitter(jitter),
+        ramp: settings.ramp.as_ref().map(|(shares, step)| {
+            let shares: Vec<_> = shares.iter().map(|share| *share as f64 / 100.0).collect();
+            Ramp::steps(shares, ns(*step)).check().unwrap()
+        }),
         lasting_nanos: settings.lasting_nanos,
     }
 }
@@ -137,7 +151,7 @@ struct Pair {
 impl Pair {
     fn new(settings: &Settings) -> Self {
         Self {
-            machine: Machine::new(rules(settings)),
+            machine: Machine::new(rules(settings), Mode::Enabled),
             world: World::default(),
             model: Model::new(settings.clone()),
             settings: settings.clone(),
@@ -152,7 +166,9 @@ impl Pair {
         match (admitted, expected) {
             (Ok(pass), Ok(ticket)) => {
                 self.calls.push((pass, ticket));
-                assert_eq!(pass.is_probe(), self.model.state() == State::HalfOpen);
+                let is_spared = pass == Pass::SPARED;
+                let is_probe = self.model.state() == State::HalfOpen && !is_spared;
+                assert_eq!(pass.is_probe(), is_probe);
                 true
             }
             (Err(left), Err(expected)) => {
@@ -225,6 +241,10 @@ impl Pair {
                 self.machine.force(to, nanos, &self.world);
                 self.model.force(to, nanos);
             }
+            Step::RunByRules { observes } => {
+                self.machine.run_by_rules(observes, &self.world);
+                self.model.run_by_rules(observes);
+            }
             Step::Reset => {
                 self.machine.reset(&self.world);
                 self.model.reset();
@@ -237,11 +257,14 @@ impl Pair {
         let (model, world) = (&self.model, &self.world);
         assert_eq!(*world.changes.borrow(), model.changes);
         assert_eq!(self.machine.state(), model.state());
+        assert_eq!(self.world.spared.get(), model.spared);
         let left = |until: u64| Duration::from_nanos(until.saturating_sub(model.now));
         let expected = Snapshot {
             state: model.state(),
+            mode: model.mode(),
             cause: model.changes.last().map(|change| change.cause),
             ends_in: model.until().map(left),
+            spared: model.spared,
             statistics: model.statistics(),
         };
         assert_eq!(self.machine.snapshot(world), expected);
@@ -266,6 +289,9 @@ enum Step {
     },
     Random(u64),
     Force(State, Option<u64>),
+    RunByRules {
+        observes: bool,
+    },
     Reset,
 }
 
@@ -283,7 +309,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn step() -> impl Strategy<Value = Step> {
     let nanos = prop_oneof![0..20 * MS, 0..1_000 * MS, Just(MS), Just(YEAR)];
-    let forced = prop_oneof![Just(State::ForcedOpen), Just(State::ForcedClosed)];
+    let forced = prop_oneof![
+        Just((State::ForcedOpen, true)),
+        Just((State::ForcedClosed, true)),
+        Just((State::Disabled, false)),
+    ];
     let forced_for = prop_oneof![
         2 => Just(None),
         4 => (0..100 * MS).prop_map(Some),
@@ -299,7 +329,9 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..=1_u64).prop_map(|less| Step::AdvanceToTheEnd { less }),
         4 => (0..=1_u64).prop_map(|less| Step::AdvanceToLate { less }),
         2 => any::<u64>().prop_map(Step::Random),
-        1 => (forced, forced_for).prop_map(|(to, nanos)| Step::Force(to, nanos)),
+        1 => (forced, forced_for)
+            .prop_map(|((to, is_timed), nanos)| Step::Force(to, nanos.filter(|_| is_timed))),
+        1 => any::<bool>().prop_map(|observes| Step::RunByRules { observes }),
         1 => Just(Step::Reset),
     ]
 }
@@ -365,16 +397,20 @@ fn rule_settings() -> impl Strategy<Value = RuleSettings> {
 fn settings() -> impl Strategy<Value = Settings> {
     let open_time = (1..50 * MS, 1..400 * MS).prop_map(|(a, b)| (a.min(b), a.max(b)));
     let lasting = prop_oneof![Just(0), 0..500 * MS, Just(u64::MAX)];
+    let shares = proptest::collection::btree_set(1..=100_u64, 1..5);
+    let steps = (shares, 1..30 * MS).prop_map(|(all, step)| (all.into_iter().collect(), step));
+    let ramp = prop_oneof![Just(None), steps.prop_map(Some)];
     (
         rule_settings(),
         1..6_u8,
         1..50 * MS,
         open_time,
         any::<bool>(),
+        ramp,
         lasting,
     )
         .prop_map(
-            |(rules, probes, probe_nanos, (open_base, open_cap), jitter, lasting_nanos)| {
+            |(rules, probes, probe_nanos, (open_base, open_cap), jitter, ramp, lasting_nanos)| {
                 let RuleSettings {
                     run,
                     count,
@@ -395,6 +431,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                     open_base,
                     open_cap,
                     jitter,
+                    ramp,
                     lasting_nanos,
                 }
             },

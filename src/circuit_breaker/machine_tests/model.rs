@@ -1,9 +1,10 @@
 //! A circuit breaker as one would explain it: it keeps every outcome, and counts anew each time.
 
 use crate::{
-    circuit_breaker::{Cause, Counts, State, Statistics, machine::Change},
+    circuit_breaker::{self, Cause, Counts, State, Statistics, machine::Change},
     window::{EwmaWindow, Outcome, WeightedCounts},
 };
+use std::time::Duration;
 
 /// The settings, as a person would give them. Shares are in percent, times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     pub(super) open_base: u64,
     pub(super) open_cap: u64,
     pub(super) jitter: bool,
+    /// The shares of the steps, and how long each takes.
+    pub(super) ramp: Option<(Vec<u64>, u64)>,
     pub(super) lasting_nanos: u64,
 }
 
@@ -68,9 +71,11 @@ pub(super) fn has_trouble(statistics: &Statistics, limit: u64) -> bool {
     u64::from(statistics.consecutive_failures) + of_windows + faded >= limit
 }
 
+/// Every outcome since a state began, and its time.
+type All = Vec<(u64, Outcome)>;
+
 pub(super) enum Mode {
-    /// Every outcome since it closed, and its time.
-    Closed(Vec<(u64, Outcome)>),
+    Closed(All),
     Open {
         until: u64,
     },
@@ -79,12 +84,21 @@ pub(super) enum Mode {
         ended: Vec<Outcome>,
         admitted_last: u64,
     },
+    Recovering {
+        all: All,
+        began: u64,
+        /// The shares at which calls asked to pass, in percent, and how many did.
+        asked: u64,
+        passed: u64,
+    },
     ForcedOpen {
         until: Option<u64>,
     },
     ForcedClosed {
+        all: All,
         until: Option<u64>,
     },
+    Disabled,
 }
 
 /// An admitted call, and how many changes of state it has seen.
@@ -100,11 +114,14 @@ pub(super) struct Model {
     pub(super) random: u64,
     pub(super) mode: Mode,
     pub(super) changes: Vec<Change>,
+    pub(super) observes: bool,
+    pub(super) spared: u64,
+    open_since: Option<u64>,
     admitted: u32,
     /// How often it has opened since its open time last started over.
     trips: u32,
     closed_at: u64,
-    /// New each time it closes. Whether it weighs rightly is shown where windows are tested.
+    /// New in each state. Whether it weighs rightly is shown where windows are tested.
     ewma: Option<EwmaWindow>,
 }
 
@@ -136,6 +153,9 @@ impl Model {
             random: 0,
             mode: Mode::Closed(Vec::new()),
             changes: Vec::new(),
+            observes: false,
+            spared: 0,
+            open_since: None,
             admitted: 0,
             trips: 0,
             closed_at: 0,
@@ -147,39 +167,89 @@ impl Model {
             Mode::Closed(_) => State::Closed,
             Mode::Open { .. } => State::Open,
             Mode::HalfOpen { .. } => State::HalfOpen,
+            Mode::Recovering { .. } => State::Recovering,
             Mode::ForcedOpen { .. } => State::ForcedOpen,
             Mode::ForcedClosed { .. } => State::ForcedClosed,
+            Mode::Disabled => State::Disabled,
+        }
+    }
+
+    /// What it may do by itself.
+    pub(super) fn mode(&self) -> circuit_breaker::Mode {
+        match self.mode {
+            Mode::ForcedOpen { .. } => circuit_breaker::Mode::ForcedOpen,
+            Mode::ForcedClosed { .. } => circuit_breaker::Mode::ForcedClosed,
+            Mode::Disabled => circuit_breaker::Mode::Disabled,
+            _ if self.observes => circuit_breaker::Mode::ObserveOnly,
+            _ => circuit_breaker::Mode::Enabled,
         }
     }
 
     pub(super) fn until(&self) -> Option<u64> {
         match self.mode {
-            Mode::Closed(_) | Mode::HalfOpen { .. } => None,
+            Mode::Closed(_) | Mode::HalfOpen { .. } | Mode::Disabled => None,
             Mode::Open { until } => Some(until),
-            Mode::ForcedOpen { until } | Mode::ForcedClosed { until } => until,
+            Mode::Recovering { began, .. } => {
+                let (shares, step) = self.settings.ramp.as_ref().unwrap();
+                Some(began + step * shares.len() as u64)
+            }
+            Mode::ForcedOpen { until } | Mode::ForcedClosed { until, .. } => until,
         }
     }
 
     pub(super) fn admit(&mut self) -> Result<Ticket, Option<u64>> {
+        let answer = self.ask();
+        if answer.is_err() && self.mode() == circuit_breaker::Mode::ObserveOnly {
+            self.spared += 1;
+            let no_era = usize::MAX;
+            return Ok(Ticket {
+                era: no_era,
+                ..self.ticket()
+            });
+        }
+        answer
+    }
+
+    fn ask(&mut self) -> Result<Ticket, Option<u64>> {
         let is_over = self.until().is_some_and(|until| self.now >= until);
         let left = self.until().map(|until| until.saturating_sub(self.now));
         let (now, probes) = (self.now, usize::from(self.settings.probes));
         let late = self.settings.probe_nanos;
         match &mut self.mode {
-            Mode::Closed(_) => Ok(self.ticket()),
+            Mode::Closed(_) | Mode::Disabled => Ok(self.ticket()),
             Mode::ForcedClosed { .. } if !is_over => Ok(self.ticket()),
             Mode::Open { .. } | Mode::ForcedOpen { .. } if !is_over => Err(left),
+            Mode::Recovering {
+                began,
+                asked,
+                passed,
+                ..
+            } if !is_over => {
+                let (shares, step) = self.settings.ramp.as_ref().unwrap();
+                let nth = (now - *began) / step;
+                *asked += shares[nth as usize];
+                if *passed * 100 < *asked {
+                    *passed += 1;
+                    Ok(self.ticket())
+                } else {
+                    Err(Some(*began + (nth + 1) * step - now))
+                }
+            }
+            Mode::Recovering { .. } => {
+                self.close(Cause::RampOver);
+                self.ask()
+            }
             Mode::ForcedClosed { .. } => {
                 self.close(Cause::ForcedTimeOver);
-                self.admit()
+                self.ask()
             }
             Mode::ForcedOpen { .. } => {
                 self.half_open(Cause::ForcedTimeOver);
-                self.admit()
+                self.ask()
             }
             Mode::Open { .. } => {
                 self.half_open(Cause::OpenTimeOver);
-                self.admit()
+                self.ask()
             }
             Mode::HalfOpen {
                 in_flight,
@@ -194,7 +264,7 @@ impl Model {
                     let hung = in_flight.drain(..).map(|_| Outcome::HUNG);
                     ended.extend(hung);
                     self.judge_probes();
-                    self.admit()
+                    self.ask()
                 } else {
                     Err(None)
                 }
@@ -215,12 +285,13 @@ impl Model {
             return;
         }
         match &mut self.mode {
-            Mode::Closed(all) => {
+            Mode::Closed(all) | Mode::Recovering { all, .. } | Mode::ForcedClosed { all, .. } => {
                 all.push((self.now, outcome));
                 if let Some(window) = &self.ewma {
                     window.record(0, outcome.failed, self.now);
                 }
-                if let Some(cause) = self.tripped() {
+                let is_forced = self.state() == State::ForcedClosed;
+                if let Some(cause) = self.tripped().filter(|_| !is_forced) {
                     self.open(cause);
                 }
             }
@@ -241,11 +312,19 @@ impl Model {
         }
     }
 
-    fn all(&self) -> Vec<Outcome> {
+    /// What it counts, in a state in which it does.
+    pub(super) fn counted(&self) -> Option<&All> {
         match &self.mode {
-            Mode::Closed(all) => all.iter().map(|(_, outcome)| *outcome).collect(),
-            _ => Vec::new(),
+            Mode::Closed(all) | Mode::Recovering { all, .. } | Mode::ForcedClosed { all, .. } => {
+                Some(all)
+            }
+            _ => None,
         }
+    }
+
+    fn all(&self) -> Vec<Outcome> {
+        let all = self.counted().into_iter().flatten();
+        all.map(|(_, outcome)| *outcome).collect()
     }
 
     pub(super) fn failures_in_a_row(&self) -> u32 {
@@ -261,7 +340,7 @@ impl Model {
 
     /// What a window of ten such slices holds.
     fn seen_in(&self, slice: u64) -> Vec<Outcome> {
-        let Mode::Closed(all) = &self.mode else {
+        let Some(all) = self.counted() else {
             return Vec::new();
         };
         let is_seen = |time: u64| self.now / slice - time / slice < 10;
@@ -286,7 +365,7 @@ impl Model {
     }
 
     pub(super) fn statistics(&self) -> Statistics {
-        if self.state() != State::Closed {
+        if self.counted().is_none() {
             return Statistics::default();
         }
         let run = self.settings.run.map(|_| self.failures_in_a_row());
@@ -406,15 +485,50 @@ impl Model {
         if self.probes_fail(ended) {
             self.open(Cause::ProbesFailed);
         } else if !self.probes_fail(&at_worst) {
-            self.close(Cause::ProbesSucceeded);
+            match self.settings.ramp {
+                Some(_) => self.recover(),
+                None => self.close(Cause::ProbesSucceeded),
+            }
         }
+    }
+
+    fn recover(&mut self) {
+        let ramp = Mode::Recovering {
+            all: Vec::new(),
+            began: self.now,
+            asked: 0,
+            passed: 0,
+        };
+        self.enter(ramp, Cause::ProbesSucceeded);
     }
 
     fn enter(&mut self, mode: Mode, cause: Cause) {
         let from = self.state();
         self.mode = mode;
+        let ewma = self.settings.ewma;
+        self.ewma = ewma.map(|(length, _)| EwmaWindow::new(length));
         let to = self.state();
-        self.changes.push(Change { from, to, cause });
+        let passes_all = matches!(
+            self.mode,
+            Mode::Closed(_) | Mode::ForcedClosed { .. } | Mode::Disabled
+        );
+        let since = if passes_all {
+            self.open_since.take()
+        } else {
+            self.open_since.get_or_insert(self.now);
+            None
+        };
+        let ns = Duration::from_nanos;
+        self.changes.push(Change {
+            number: self.changes.len() as u64 + 1,
+            from,
+            to,
+            cause,
+            mode: self.mode(),
+            at: self.now,
+            ends_in: self.until().map(|until| ns(until.saturating_sub(self.now))),
+            open_for: since.map(|since| ns(self.now - since)),
+        });
     }
 
     fn open(&mut self, cause: Cause) {
@@ -450,8 +564,6 @@ impl Model {
 
     fn close(&mut self, cause: Cause) {
         self.closed_at = self.now;
-        let ewma = self.settings.ewma;
-        self.ewma = ewma.map(|(length, _)| EwmaWindow::new(length));
         self.enter(Mode::Closed(Vec::new()), cause);
     }
 
@@ -459,9 +571,22 @@ impl Model {
         let until = nanos.map(|nanos| self.now.saturating_add(nanos).min(u64::MAX - 1));
         let mode = match to {
             State::ForcedOpen => Mode::ForcedOpen { until },
-            _ => Mode::ForcedClosed { until },
+            State::ForcedClosed => Mode::ForcedClosed {
+                all: Vec::new(),
+                until,
+            },
+            _ => Mode::Disabled,
         };
         self.enter(mode, Cause::Forced);
+    }
+
+    pub(super) fn run_by_rules(&mut self, observes: bool) {
+        self.observes = observes;
+        match self.mode {
+            Mode::ForcedOpen { .. } => self.half_open(Cause::Forced),
+            Mode::ForcedClosed { .. } | Mode::Disabled => self.close(Cause::Forced),
+            _ => {}
+        }
     }
 
     pub(super) fn reset(&mut self) {

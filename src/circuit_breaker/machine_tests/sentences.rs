@@ -22,6 +22,7 @@ fn settings() -> Settings {
         open_base: 10 * MS,
         open_cap: 80 * MS,
         jitter: false,
+        ramp: None,
         lasting_nanos: u64::MAX,
     }
 }
@@ -497,11 +498,13 @@ fn a_probe_of_as_many_changes_ago_as_a_round_tells_apart_frees_no_place() {
 }
 
 #[test]
-fn a_forced_state_counts_nothing_and_ends_when_it_was_told_to() {
+fn a_forced_state_trips_by_no_rule_and_ends_when_it_was_told_to() {
     let mut pair = brittle(&settings());
     pair.run(&Step::Force(State::ForcedClosed, Some(7 * MS)));
     pair.calls(100, FAILED).after(7 * MS - 1).calls(1, FAILED);
     assert_eq!(pair.state(), State::ForcedClosed);
+    let statistics = pair.machine.snapshot(&pair.world).statistics;
+    assert_eq!(statistics.consecutive_failures, 101, "it is counted");
     assert!(pair.after(1).call());
     assert_eq!(pair.state(), State::Closed);
     assert_eq!(pair.cause(), Some(Cause::ForcedTimeOver));
@@ -621,4 +624,157 @@ fn after_more_changes_of_state_than_sixteen_bits_count_it_judges_as_before() {
     assert_eq!(settle(FAILED), State::Closed);
     assert_eq!(settle(FAILED), State::Closed);
     assert_eq!(settle(FAILED), State::Open);
+}
+
+/// A breaker that one failure opens, and that recovers in steps of 10 ms.
+fn ramping(shares: &[u64]) -> Settings {
+    Settings {
+        run: Some(1),
+        ramp: Some((shares.to_vec(), 10 * MS)),
+        ..settings()
+    }
+}
+
+impl Pair {
+    /// Opened, and at the start of its ramp.
+    fn recovering(settings: &Settings) -> Self {
+        let mut pair = Self::new(settings);
+        pair.calls(2, FAILED).after(10 * MS).calls(1, GOOD);
+        assert_eq!(pair.state(), State::Recovering);
+        pair
+    }
+
+    /// How many of so many calls pass.
+    fn passed(&mut self, calls: usize) -> usize {
+        (0..calls).filter(|_| self.call()).count()
+    }
+}
+
+#[test]
+fn a_ramp_lets_exactly_its_share_of_the_calls_pass_and_the_first_of_them() {
+    let mut pair = Pair::recovering(&ramping(&[10, 25, 50]));
+    assert_eq!(pair.passed(1), 1);
+    assert_eq!(pair.passed(9), 0);
+    assert_eq!(pair.passed(990), 99);
+    pair.after(10 * MS);
+    assert_eq!(pair.passed(1_000), 250);
+    pair.after(10 * MS);
+    assert_eq!(pair.passed(1_001), 501);
+    assert_eq!(
+        pair.machine.admit(&pair.world),
+        Err(Refusal(10 * MS)),
+        "to the step's end"
+    );
+}
+
+#[test]
+fn a_ramp_ends_in_a_closed_breaker_and_not_before() {
+    let mut pair = Pair::recovering(&ramping(&[10, 20]));
+    pair.after(20 * MS - 1).passed(10);
+    assert_eq!(pair.state(), State::Recovering);
+    pair.after(1);
+    assert_eq!(pair.passed(100), 100);
+    assert_eq!(pair.cause(), Some(Cause::RampOver));
+}
+
+#[test]
+fn a_ramp_is_judged_by_the_rules_over_all_its_steps_and_opens_for_longer() {
+    let mut pair = Pair::recovering(&Settings {
+        run: None,
+        count: Some((10, failed(50, 2))),
+        ..ramping(&[50, 100])
+    });
+    pair.calls(1, FAILED).after(10 * MS);
+    assert_eq!(pair.state(), State::Recovering);
+    pair.calls(1, FAILED);
+    assert_eq!(pair.cause(), Some(Cause::CountFailureRate));
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(20 * MS)));
+}
+
+#[test]
+fn the_open_time_starts_over_by_how_long_it_was_closed_and_not_how_long_it_recovered() {
+    let mut pair = Pair::recovering(&Settings {
+        lasting_nanos: 15 * MS,
+        ..ramping(&[10, 100])
+    });
+    pair.after(20 * MS)
+        .calls(1, GOOD)
+        .after(15 * MS - 1)
+        .calls(1, FAILED);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(20 * MS)));
+    pair.after(20 * MS)
+        .calls(1, GOOD)
+        .after(20 * MS)
+        .calls(1, GOOD);
+    pair.after(15 * MS).calls(1, FAILED);
+    assert_eq!(pair.machine.admit(&pair.world), Err(Refusal(10 * MS)));
+}
+
+#[test]
+fn a_shadow_lets_all_pass_and_only_those_it_would_have_let_pass_have_a_say() {
+    let mut pair = brittle(&settings());
+    pair.run(&Step::RunByRules { observes: true });
+    pair.calls(1, FAILED);
+    assert_eq!(pair.state(), State::Open);
+    pair.calls(7, FAILED);
+    assert_eq!(pair.world.spared.get(), 7);
+    pair.after(10 * MS);
+    assert!(pair.call() && pair.call());
+    pair.settle(1, FAILED);
+    assert_eq!(pair.state(), State::HalfOpen, "that was not the probe");
+    pair.settle(0, GOOD);
+    assert_eq!(pair.state(), State::Closed);
+    assert_eq!(pair.world.spared.get(), 8);
+}
+
+#[test]
+fn a_shadow_that_is_open_refuses_once_it_is_enabled_and_its_calls_keep_their_say() {
+    let mut pair = brittle(&settings());
+    pair.run(&Step::RunByRules { observes: true });
+    assert!(pair.call());
+    pair.run(&Step::RunByRules { observes: false });
+    pair.settle(0, FAILED);
+    assert_eq!(pair.state(), State::Open);
+    assert!(!pair.call());
+    pair.run(&Step::RunByRules { observes: true });
+    assert!(pair.call());
+    let (enabled, observing) = (Mode::Enabled, Mode::ObserveOnly);
+    let told = [
+        (enabled, observing),
+        (observing, enabled),
+        (enabled, observing),
+    ];
+    assert_eq!(*pair.world.modes.borrow(), told);
+    pair.run(&Step::RunByRules { observes: true });
+    assert_eq!(pair.world.modes.borrow().len(), 3, "no change is not told");
+}
+
+#[test]
+fn what_is_forced_open_refuses_also_where_it_was_to_observe_and_observes_again_after() {
+    let mut pair = brittle(&settings());
+    pair.run(&Step::RunByRules { observes: true });
+    pair.run(&Step::Force(State::ForcedOpen, Some(5 * MS)));
+    assert!(!pair.call());
+    pair.after(5 * MS);
+    assert!(
+        pair.call() && pair.call(),
+        "a probe, and one that is spared"
+    );
+    assert_eq!(pair.machine.mode(), Mode::ObserveOnly);
+}
+
+#[test]
+fn the_time_to_recovery_runs_from_the_first_opening_to_the_close() {
+    let mut pair = brittle(&settings());
+    pair.calls(1, FAILED);
+    pair.after(10 * MS).calls(1, FAILED);
+    pair.after(20 * MS).calls(1, GOOD);
+    let open_for = |pair: &Pair| pair.world.changes.borrow().last().unwrap().open_for;
+    assert_eq!(open_for(&pair), Some(Duration::from_nanos(30 * MS)));
+    pair.after(MS).calls(1, FAILED);
+    assert_eq!(open_for(&pair), None);
+    pair.after(2 * MS).run(&Step::Reset);
+    assert_eq!(open_for(&pair), Some(Duration::from_nanos(2 * MS)), "anew");
+    pair.run(&Step::Reset);
+    assert_eq!(open_for(&pair), None, "it was not open");
 }

@@ -1,0 +1,151 @@
+//! The form in which readiness is the reservation, for balancers and buffers.
+
+use std::task::{Context, Poll, ready};
+
+use tower::{Layer, Service};
+
+use super::{
+    future::CircuitBreakerFuture, handle::CircuitBreakerHandle, layer::Shared, seat::Seat,
+    service::run,
+};
+use crate::{
+    classify::{AnyError, Classify},
+    error::FromRejected,
+    pooled::PooledArc,
+};
+
+/// Applies [`BackPressureCircuitBreaker`] to a service; made by
+/// [`CircuitBreakerLayer::back_pressure`](super::CircuitBreakerLayer::back_pressure).
+///
+/// Shares its breaker with the layer that it was made from, with its own clones, and with the services
+/// that any of them made.
+///
+/// ```
+/// use std::{pin::pin, task::Poll, time::Duration};
+/// use futures_util::poll;
+/// use steadfast::{backoff::Backoff, circuit_breaker::CircuitBreakerLayer};
+/// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), BoxError> {
+/// let layer = CircuitBreakerLayer::builder()
+///     .consecutive_failures(1)
+///     .open_time(Backoff::constant(Duration::from_secs(5)))
+///     .half_open_probes(1)
+///     .build()?
+///     .back_pressure();
+/// let mut users = layer.layer(service_fn(|up: bool| async move {
+///     if up { Ok("alice") } else { Err(BoxError::from("connection refused")) }
+/// }));
+/// let mut other = users.clone();
+/// users.ready().await?.call(false).await.unwrap_err();
+///
+/// // Open: not refused, but not ready either, until the open time is over.
+/// assert!(poll!(pin!(users.ready())).is_pending());
+/// users.ready().await?;
+/// // Its probe is reserved; there is none for the other.
+/// assert!(poll!(pin!(other.ready())).is_pending());
+/// assert_eq!(users.call(true).await?, "alice");
+/// assert!(poll!(pin!(other.ready())).is_ready());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BackPressureCircuitBreakerLayer<C = AnyError> {
+    shared: PooledArc<Shared>,
+    classifier: C,
+}
+
+impl<C> BackPressureCircuitBreakerLayer<C> {
+    pub(super) const fn new(shared: PooledArc<Shared>, classifier: C) -> Self {
+        Self { shared, classifier }
+    }
+
+    /// Sees and steers the breaker.
+    #[must_use]
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        let shared = self.shared.clone();
+        CircuitBreakerHandle { shared }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for BackPressureCircuitBreakerLayer<C> {
+    type Service = BackPressureCircuitBreaker<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BackPressureCircuitBreaker {
+            inner,
+            seat: Seat::new(self.shared.clone()),
+            classifier: self.classifier.clone(),
+        }
+    }
+}
+
+/// Is not ready while the service that it wraps fails.
+///
+/// `poll_ready` is pending while the breaker refuses calls, and does not ask the inner service
+/// meanwhile. Whoever waits is woken when the open time or the step of a ramp is over, when a probe's
+/// place comes free, and when the state or the mode changes.
+///
+/// **A ready service has reserved its call.** Of a half-open breaker it holds the place of a probe,
+/// which no other call or clone is given. The place comes back when the service is dropped. Where it
+/// is held for [`half_open_timeout`](super::CircuitBreakerBuilder::half_open_timeout) and others want
+/// it, it lapses: that says nothing about the inner service. A clone of a ready service holds nothing.
+///
+/// **A reservation is good in the state that it was made in.** Where that has changed, or the place has
+/// lapsed, the next `poll_ready` asks anew, and so does `call`: only then may a call of a ready service
+/// be [`Rejected`](crate::Rejected). A closed breaker has nothing to reserve.
+///
+/// A [ramp](super::Ramp) here lets services be ready for its share of the time, not of the calls: of
+/// those who wait nobody knows how many calls they would make.
+///
+/// **Use it** below a balancer, which then chooses another endpoint, or a buffer, which then holds its
+/// requests back. Elsewhere prefer [`CircuitBreaker`](super::CircuitBreaker): a ready service that
+/// nobody calls keeps a probe's place from those who would, and callers that wait for an outage to end
+/// all come at once when it does.
+#[derive(Clone, Debug)]
+pub struct BackPressureCircuitBreaker<S, C = AnyError> {
+    inner: S,
+    seat: Seat,
+    classifier: C,
+}
+
+impl<S, C> BackPressureCircuitBreaker<S, C> {
+    inner_accessors!();
+}
+
+impl<S, C, Req> Service<Req> for BackPressureCircuitBreaker<S, C>
+where
+    S: Service<Req>,
+    S::Error: FromRejected,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = CircuitBreakerFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // In this order, so that what makes the inner service ready is not held while the breaker is
+        // open. The place of a probe is held while the inner service gets ready: given back each time,
+        // it would wake the others, and they this one.
+        ready!(self.seat.poll(cx));
+        let readied = ready!(self.inner.poll_ready(cx));
+        if readied.is_err() {
+            self.seat.give_up();
+        }
+        Poll::Ready(readied)
+    }
+
+    #[inline]
+    fn call(&mut self, req: Req) -> Self::Future {
+        let answer = self.seat.take_up();
+        run(
+            &mut self.inner,
+            self.seat.shared(),
+            &self.classifier,
+            answer,
+            req,
+        )
+    }
+}
