@@ -11,6 +11,7 @@ mod auto_traits;
 mod bulkhead;
 mod circuit_breaker;
 mod errors;
+mod keyed;
 mod laws;
 mod retry;
 mod run;
