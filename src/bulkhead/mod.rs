@@ -27,7 +27,9 @@
 //! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 //!
 //! struct Get { host: String, parts: usize }
-//! let get = |host: &str, parts| Get { host: host.to_owned(), parts };
+//! fn get(host: &str, parts: usize) -> Get {
+//!     Get { host: host.to_owned(), parts }
+//! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {

@@ -18,10 +18,10 @@
 //! Where all keys looked at are in use, a new one finds no room; what becomes of its calls is for the
 //! layer to say.
 //!
-//! **Cost.** A call of a known key looks it up and counts itself, twice, on a line of memory that only
-//! calls of the same key write. It takes no lock, allocates nothing and reads no clock. A call of a new
-//! key allocates its state and takes a lock that only new keys, and handles, take. Keys are hashed by
-//! SipHash with a seed of the process, so that nobody can choose keys that collide.
+//! **Cost.** A call of a known key looks it up, and counts itself in and out on a line of memory that
+//! only calls of the same key write. It takes no lock, allocates nothing and reads no clock. A call of a
+//! new key allocates its state and takes a lock that only new keys, and handles, take. Keys are hashed
+//! by SipHash with a seed of the process, so that nobody can choose keys that collide.
 //!
 //! # Example
 //!
