@@ -205,16 +205,8 @@ impl<K: Hash + Eq + Clone, V> KeyedMap<K, V> {
             return None;
         }
         let slot = ring.slots.swap_remove(at);
-        match self.forget(slot) {
-            Ok(gone) => {
-                ring.idle_hand = at; // where the last has come to stand
-                Some(gone)
-            }
-            Err(slot) => {
-                ring.slots.push(slot);
-                None
-            }
-        }
+        let forgotten = self.forget(slot);
+        forgotten.map_err(|slot| ring.slots.push(slot)).ok()
     }
 
     /// Forgets the state that will be missed the least, and puts `new` in its place. Not where all that

@@ -2,13 +2,14 @@
 //!
 //! A keyed layer keeps a state of its own for each key, such as a host, a tenant or a route. Keys come
 //! from requests and so, often, from whoever is on the network. That is why **the number of keys is
-//! bounded**, by an argument that has no default, and why keys that nobody uses are forgotten.
+//! bounded**, by an argument that has no default, and why keys that nobody uses are forgotten. (The
+//! length of a key is not: that is for whoever lets the request in.)
 //!
 //! **A key in use is never forgotten:** one with calls in flight or waiting. Of the others one is
 //! forgotten where
 //!
 //! - it has not been used for the idle time and its state says nothing worth keeping: two keys are
-//!   looked at whenever a new one comes, so all are after as many new keys; or
+//!   looked at whenever a new one comes, so all are in the course of about as many new keys; or
 //! - a new key comes, the bound is reached, and it is the one to be missed the least: one not used since
 //!   it was last looked at, and of those in turn, so that keys that come once do not displace those in
 //!   regular use. Only where none will do is it one whose state is worth keeping, such as an open
