@@ -31,7 +31,9 @@ use std::{
 };
 
 use governor::{Quota, RateLimiter};
-use steadfast::{Error, bulkhead::BulkheadLayer, keyed::by_ref};
+use steadfast::{
+    Error, bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, keyed::by_ref,
+};
 use tower::{Layer, Service};
 
 const KEYS: usize = 1_000;
@@ -128,6 +130,15 @@ fn bulkhead<K: BenchKey>(keys: &'static [K]) -> Calls {
     layered(keys, layer.expect("there is room for keys"))
 }
 
+/// With the rule it has by default, at the last hundred calls.
+fn breaker<K: BenchKey>(keys: &'static [K]) -> Calls {
+    let key = by_ref(|key: &&'static K| -> &K::Part { (*key).borrow() });
+    let layer = CircuitBreakerLayer::builder().keyed(10 * KEYS, key).build();
+    let calls = layered(keys, layer.expect("there is room for keys"));
+    calls(100 * KEYS); // fills the windows
+    calls
+}
+
 /// Nanoseconds per call: of one thread, and of two at once.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
@@ -179,6 +190,7 @@ fn main() -> ExitCode {
 fn compare<K: BenchKey>(what: &str, keys: &'static [K]) -> bool {
     let all = [
         ("governor", governor(keys)),
+        ("keyed breaker", breaker(keys)),
         ("keyed bulkhead", bulkhead(keys)),
     ];
     let mut costs = all.each_ref().map(|_| Cost::MOST);

@@ -4,7 +4,7 @@ use tower::{ServiceBuilder, layer::util::Stack};
 
 use crate::{
     bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
-    circuit_breaker::CircuitBreakerLayer,
+    circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer},
     error::LiftLayer,
     retry::RetryLayer,
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
@@ -76,6 +76,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: CircuitBreakerLayer<C>,
     ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses calls of a key while those of the same key fail; see
+    /// [`circuit_breaker`](crate::circuit_breaker).
+    fn keyed_circuit_breaker<K, F, C>(
+        self,
+        layer: KeyedCircuitBreakerLayer<K, F, C>,
+    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C>, L>> {
         self.add(layer)
     }
 

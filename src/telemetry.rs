@@ -13,7 +13,7 @@
 //! |---|---|---|---|
 //! | `steadfast_calls_total` | counter | `layer`, `outcome` | calls by how they ended, see below |
 //! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`] |
-//! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others |
+//! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others; where there are keys, how many are in each |
 //! | `steadfast_circuit_breaker_transitions_total` | counter | `to` | changes of state |
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |

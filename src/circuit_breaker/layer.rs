@@ -1,23 +1,24 @@
 //! The layer, and the state that all its services share.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use tower::Layer;
 
 use super::{
     CircuitBreaker,
     builder::CircuitBreakerBuilder,
-    handle::CircuitBreakerHandle,
-    machine::{Change, Machine, Outside},
+    handle::{CircuitBreakerHandle, Hold},
+    machine::{Change, Machine, Outside, Rules},
     settings::Settings,
     word::State,
 };
 use crate::{
     classify::AnyError,
     error::{InvalidSetting, Reason},
+    keyed::Rest,
     pooled::PooledArc,
     rng::Rng,
-    sync::{Mutex, lock},
+    sync::{ConstArc, Mutex, lock},
     telemetry::{Counter, Ending, Gauge, Telemetry},
     time::Epoch,
 };
@@ -51,7 +52,9 @@ impl<C> CircuitBreakerLayer<C> {
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         let shared = self.shared.clone();
-        CircuitBreakerHandle { shared }
+        CircuitBreakerHandle {
+            shared: Hold::OfLayer(shared),
+        }
     }
 }
 
@@ -63,65 +66,111 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     }
 }
 
-/// What all services of a layer share.
+/// A breaker: of a layer, where it is shared by all its services, or of a key.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) machine: Machine,
+    /// Whether a rule needs to know when a call began.
+    pub(super) is_timed: bool,
+    around: ConstArc<Around>,
+}
+
+pooled!(Shared);
+
+/// What the breakers of all keys have in common. Every field of it is one of [`Shared`], too.
+#[derive(Debug)]
+pub(super) struct Around {
     pub(super) slow: Duration,
     /// What a rule for a quantile of the latency takes for too long.
     pub(super) latency_bound: Option<Duration>,
     pub(super) half_open_timeout: Duration,
-    /// Whether a rule needs to know when a call began.
-    pub(super) is_timed: bool,
     epoch: Epoch,
     rng: Rng,
     metrics: Metrics,
     pub(super) telemetry: Telemetry,
 }
 
-pooled!(Shared);
+impl Deref for Shared {
+    type Target = Around;
+
+    #[inline]
+    fn deref(&self) -> &Around {
+        &self.around
+    }
+}
 
 impl Shared {
+    /// The breaker of a layer that has one.
+    ///
     /// # Errors
     ///
     /// If a setting is outside its range.
     pub(super) fn new(settings: &Settings) -> Result<Self, InvalidSetting> {
         let rules = settings.rules()?;
-        let telemetry = telemetry(settings.name);
+        let around = Around::new(settings, StateGauges::one)?;
+        Ok(Self::within(&ConstArc::new(around), rules))
+    }
+
+    /// One of several breakers, closed and with empty windows.
+    pub(super) fn within(around: &ConstArc<Around>, rules: Rules) -> Self {
         let shared = Self {
+            is_timed: rules.trip.is_timed(),
+            machine: Machine::new(rules),
+            around: around.clone(),
+        };
+        shared.metrics.state.entered(&shared.machine);
+        shared
+    }
+
+    /// Whether a new breaker would be as good, or nearly.
+    pub(super) fn rest(&self) -> Rest {
+        match self.machine.state() {
+            State::Closed => Rest::AtRest,
+            _ => Rest::Matters,
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.metrics.state.left(&self.machine);
+    }
+}
+
+impl Around {
+    /// # Errors
+    ///
+    /// If a setting that all breakers have in common is outside its range.
+    pub(super) fn new(
+        settings: &Settings,
+        gauges: impl FnOnce([Gauge; State::ALL.len()]) -> StateGauges,
+    ) -> Result<Self, InvalidSetting> {
+        let telemetry = telemetry(settings.name);
+        Ok(Self {
             slow: settings.slow()?,
             latency_bound: settings.latency_bound()?,
             half_open_timeout: settings.half_open_timeout,
-            is_timed: rules.trip.is_timed(),
-            machine: Machine::new(rules),
             epoch: Epoch::start(),
             rng: Rng::new(settings.seed),
-            metrics: Metrics::new(&telemetry),
+            metrics: Metrics::new(&telemetry, gauges),
             telemetry,
-        };
-        shared.publish_state();
-        Ok(shared)
-    }
-
-    /// Shows the state as it is now. Each change calls this after it; whoever comes last shows the
-    /// last state, in whatever order they come.
-    fn publish_state(&self) {
-        let gauges = lock(&self.metrics.state);
-        let now = self.machine.state();
-        for (state, gauge) in State::ALL.iter().zip(&*gauges) {
-            gauge.set(if *state == now { 1.0 } else { 0.0 });
-        }
+        })
     }
 
     pub(super) fn nanos_at(&self, instant: crate::time::Instant) -> u64 {
         self.epoch.nanos_at(instant)
+    }
+
+    #[inline]
+    pub(super) fn nanos_now(&self) -> u64 {
+        self.epoch.nanos_now()
     }
 }
 
 impl Outside for Shared {
     #[inline]
     fn now(&self) -> u64 {
-        self.epoch.nanos_now()
+        self.nanos_now()
     }
 
     fn random(&self) -> u64 {
@@ -131,7 +180,7 @@ impl Outside for Shared {
     fn changed(&self, change: Change) {
         let Change { from, to, cause } = change;
         self.metrics.transitions[to as usize].increment(1);
-        self.publish_state();
+        self.metrics.state.changed(from, to, &self.machine);
         self.telemetry
             .changed(from.as_str(), to.as_str(), cause.as_str());
     }
@@ -143,21 +192,72 @@ impl Outside for Shared {
 
 #[derive(Debug)]
 struct Metrics {
-    state: Mutex<[Gauge; State::ALL.len()]>,
+    state: StateGauges,
     transitions: [Counter; State::ALL.len()],
 }
 
 impl Metrics {
-    fn new(telemetry: &Telemetry) -> Self {
+    fn new(
+        telemetry: &Telemetry,
+        gauges: impl FnOnce([Gauge; State::ALL.len()]) -> StateGauges,
+    ) -> Self {
         let states = State::ALL.map(State::as_str);
         Self {
-            state: Mutex::new(telemetry.gauges("steadfast_circuit_breaker_state", "state", states)),
+            state: gauges(telemetry.gauges("steadfast_circuit_breaker_state", "state", states)),
             transitions: telemetry.counters(
                 "steadfast_circuit_breaker_transitions_total",
                 "to",
                 states,
             ),
         }
+    }
+}
+
+/// A gauge for each state.
+#[derive(Debug)]
+pub(super) enum StateGauges {
+    /// Shows the state of one breaker.
+    One(Mutex<[Gauge; State::ALL.len()]>),
+    /// Shows how many breakers are in each.
+    Many([Gauge; State::ALL.len()]),
+}
+
+impl StateGauges {
+    pub(super) fn one(gauges: [Gauge; State::ALL.len()]) -> Self {
+        Self::One(Mutex::new(gauges))
+    }
+
+    fn entered(&self, machine: &Machine) {
+        match self {
+            Self::One(gauges) => publish_state(gauges, machine),
+            Self::Many(gauges) => gauges[machine.state() as usize].increment(1.0),
+        }
+    }
+
+    fn changed(&self, from: State, to: State, machine: &Machine) {
+        match self {
+            Self::One(gauges) => publish_state(gauges, machine),
+            Self::Many(gauges) => {
+                gauges[from as usize].decrement(1.0);
+                gauges[to as usize].increment(1.0);
+            }
+        }
+    }
+
+    fn left(&self, machine: &Machine) {
+        if let Self::Many(gauges) = self {
+            gauges[machine.state() as usize].decrement(1.0);
+        }
+    }
+}
+
+/// Shows the state as it is now. Each change calls this after it; whoever comes last shows the last
+/// state, in whatever order they come.
+fn publish_state(gauges: &Mutex<[Gauge; State::ALL.len()]>, machine: &Machine) {
+    let gauges = lock(gauges);
+    let now = machine.state();
+    for (state, gauge) in State::ALL.iter().zip(&*gauges) {
+        gauge.set(if *state == now { 1.0 } else { 0.0 });
     }
 }
 

@@ -1,17 +1,22 @@
 //! The service: asks the machine, then calls.
 
-use std::task::{Context, Poll};
+use std::{
+    ops::Deref,
+    task::{Context, Poll},
+};
 
 use tower::Service;
 
 use super::{
-    future::{Call, CircuitBreakerFuture},
+    future::{Call, CircuitBreakerFuture, Watched},
     layer::Shared,
+    machine::{Pass, Refusal},
 };
 use crate::{
     classify::{AnyError, Classify},
     error::{FromRejected, Reason},
     pooled::PooledArc,
+    telemetry::Telemetry,
 };
 
 /// Refuses calls while the service that it wraps fails.
@@ -55,18 +60,45 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.shared;
-        match shared.machine.admit(&**shared) {
-            Ok(pass) => {
-                // Made before the call, so that a panic in it is accounted for.
-                let call = Call::begin(shared.clone(), pass);
-                let future = self.inner.call(req);
-                CircuitBreakerFuture::admitted(future, call, self.classifier.clone())
-            }
-            // The inner service keeps the readiness it reported; the next call admitted uses it.
-            Err(refusal) => {
-                shared.telemetry.rejected(Reason::CircuitOpen);
-                CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
-            }
+        let answer = shared.machine.admit(&**shared);
+        let future = run(
+            &mut self.inner,
+            answer,
+            || shared.clone(),
+            &shared.telemetry,
+            &self.classifier,
+            req,
+        );
+        CircuitBreakerFuture(future)
+    }
+}
+
+/// Makes the call that the machine let pass, with a hold on the breaker; or refuses it.
+#[inline]
+pub(super) fn run<S, C, P, Req>(
+    inner: &mut S,
+    answer: Result<Pass, Refusal>,
+    hold: impl FnOnce() -> P,
+    telemetry: &Telemetry,
+    classifier: &C,
+    req: Req,
+) -> Watched<S::Future, C, P>
+where
+    S: Service<Req>,
+    C: Clone,
+    P: Deref<Target = Shared>,
+{
+    match answer {
+        Ok(pass) => {
+            // Made before the call, so that a panic in it is accounted for.
+            let call = Call::begin(hold(), pass);
+            let future = inner.call(req);
+            Watched::admitted(future, call, classifier.clone())
+        }
+        // The inner service keeps the readiness it reported; the next call admitted uses it.
+        Err(refusal) => {
+            telemetry.rejected(Reason::CircuitOpen);
+            Watched::rejected(telemetry.name(), refusal)
         }
     }
 }

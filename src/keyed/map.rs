@@ -25,6 +25,12 @@ struct State<V> {
     value: V,
 }
 
+impl<V> Clone for Held<V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<V> Deref for Held<V> {
     type Target = V;
 

@@ -50,5 +50,5 @@ mod metrics;
 mod tests;
 
 pub use key::{ByRef, Key, by_ref};
-pub(crate) use map::{Held, KeyedMap, Rest, Room};
+pub(crate) use map::{Entered, Held, KeyedMap, Rest, Room};
 pub(crate) use metrics::KeyMetrics;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
-use super::{map::Entered, *};
+use super::*;
 
 const IDLE: u64 = 100;
 

@@ -116,6 +116,9 @@ where
     );
     let queued_keyed = queued_keyed.build().unwrap();
     assert_free("queued keyed bulkhead", queued_keyed.layer(inner.clone()));
+    let keyed = breaker().count_window(100, rare());
+    let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
+    assert_free("keyed breaker", keyed.layer(inner.clone()));
     assert_free("retry", retry.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),

@@ -80,6 +80,13 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         BulkheadFuture<Fut, Several>,
     )>();
     send_sync_debug::<(
+        KeyedCircuitBreakerLayer<String, ByHost>,
+        KeyedCircuitBreakerBuilder<String, ByHost>,
+        KeyedCircuitBreakerHandle<String>,
+        KeyedCircuitBreaker<Svc, String, ByHost>,
+        KeyedCircuitBreakerFuture<Fut, AnyError>,
+    )>();
+    send_sync_debug::<(
         CircuitBreakerLayer,
         CircuitBreakerBuilder,
         CircuitBreakerHandle,
@@ -151,6 +158,8 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(keyed.clone().build().unwrap().layer(inner));
     answers(keyed.queue(queue).build().unwrap().layer(inner));
     answers(CircuitBreakerLayer::builder().build().unwrap().layer(inner));
+    let keyed = CircuitBreakerLayer::builder().keyed(1, local_key);
+    answers(keyed.build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));

@@ -11,7 +11,9 @@ use allocation_counter::{AllocationInfo, measure};
 use futures_util::future::join_all;
 use steadfast::{
     Reason,
+    backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, KeyedBulkhead, KeyedBulkheadHandle, Queue},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, State, Thresholds},
     keyed::by_ref,
 };
 use tokio::{
@@ -226,6 +228,136 @@ fn a_bound_of_no_key_is_refused_when_the_layer_is_built() {
     assert_eq!((error.setting(), error.value()), ("max_keys", "0"));
     let queued = BulkheadLayer::builder(1).queue(Queue::fifo(1, secs(1)));
     assert!(queued.keyed(0, by_ref(host)).build().is_err());
+}
+
+/// Trips at the first failure, for a second.
+fn touchy() -> CircuitBreakerBuilder {
+    CircuitBreakerLayer::builder()
+        .name("hosts")
+        .consecutive_failures(1)
+        .half_open_probes(1)
+        .open_time(Backoff::constant(secs(1)).with_jitter(Jitter::None))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_breaker_of_its_own() {
+    let (mut breaker, handle, watch) = keyed!(touchy().keyed(10, by_ref(host)));
+    call(&mut breaker, "a", Act::Fail(1)).await.unwrap_err();
+    let rejected = call(&mut breaker, "a", Act::Succeed).await.unwrap_err();
+    let rejected = rejected.rejected();
+    assert_eq!(rejected.layer(), "hosts");
+    assert_eq!(rejected.reason(), Reason::CircuitOpen);
+    assert_eq!(rejected.retry_after(), Some(secs(1)));
+    call(&mut breaker, "b", Act::Succeed).await.unwrap();
+    assert_eq!(watch.calls(), 2);
+    let state = |host: &str| handle.get(host).map(|breaker| breaker.state());
+    assert_eq!(state("a"), Some(State::Open));
+    assert_eq!(state("b"), Some(State::Closed));
+    assert_eq!(state("c"), None);
+
+    advance(secs(1)).await;
+    call(&mut breaker, "a", Act::Succeed).await.unwrap();
+    assert_eq!(state("a"), Some(State::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_of_one_key_is_steered_and_no_other_also_before_its_first_call() {
+    let (mut breaker, handle, _) = keyed!(touchy().keyed(3, by_ref(host)));
+    handle.get_or_insert("a").unwrap().force_open();
+    assert_eq!(
+        reason(call(&mut breaker, "a", Act::Succeed).await),
+        Reason::CircuitOpen
+    );
+    call(&mut breaker, "b", Act::Fail(1)).await.unwrap_err();
+    handle.get_or_insert("b").unwrap().reset();
+    call(&mut breaker, "b", Act::Succeed).await.unwrap();
+    handle.get("a").unwrap().force_closed_for(secs(9));
+    call(&mut breaker, "a", Act::Fail(1)).await.unwrap_err();
+    assert_eq!(handle.get("a").unwrap().state(), State::ForcedClosed);
+    assert_eq!(handle.keys().len(), 2);
+
+    // A handle keeps its key.
+    let pinned = ["c", "a", "b"].map(|host| handle.get_or_insert(host).unwrap());
+    assert!(handle.get_or_insert("d").is_none());
+    drop(pinned);
+    assert!(handle.get_or_insert("d").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_not_closed_is_forgotten_after_all_that_are() {
+    let builder = touchy().keyed(4, by_ref(host)).idle_time(secs(1));
+    let (mut breaker, handle, _) = keyed!(builder);
+    handle.get_or_insert("forced").unwrap().force_open();
+    call(&mut breaker, "open", Act::Fail(1)).await.unwrap_err();
+    // Neither for room nor because they are idle, however many come.
+    for host in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        advance(secs(60)).await;
+        call(&mut breaker, host, Act::Succeed).await.unwrap();
+    }
+    assert!(handle.get("open").is_some() && handle.get("forced").is_some());
+    // Where all the others are not closed either, it is the one not used the longest that goes.
+    for host in ["a", "b", "c"] {
+        advance(secs(60)).await;
+        call(&mut breaker, host, Act::Fail(1)).await.unwrap_err();
+        let refused = call(&mut breaker, "open", Act::Fail(1)).await;
+        refused.unwrap_err();
+    }
+    assert!(handle.get("open").is_some() && handle.get("forced").is_none());
+    assert_eq!(handle.key_count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_whose_key_there_is_no_room_passes_and_nothing_is_kept_of_it() {
+    let (mut breaker, handle, watch) = keyed!(touchy().keyed(1, by_ref(host)));
+    let running = breaker.call_ready("a", Act::Hang);
+    for _ in 0..3 {
+        let failed = call(&mut breaker, "b", Act::Fail(1)).await;
+        assert_eq!(failed, Err(Error::Failed(1)), "nobody remembers");
+    }
+    assert_eq!((watch.calls(), handle.keys()), (4, vec!["a".to_owned()]));
+    drop(running);
+    call(&mut breaker, "b", Act::Fail(1)).await.unwrap_err();
+    assert_eq!(
+        reason(call(&mut breaker, "b", Act::Succeed).await),
+        Reason::CircuitOpen
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_comes_late_is_for_the_breaker_that_let_the_call_pass() {
+    let (mut breaker, handle, _) = keyed!(touchy().keyed(1, by_ref(host)));
+    let mut slow = Box::pin(breaker.call_ready("a", Act::FailAfter(secs(60))));
+    assert!(poll_once(slow.as_mut()).is_pending());
+    for host in ["b", "c"] {
+        call(&mut breaker, host, Act::Succeed).await.unwrap();
+    }
+    slow.await.unwrap_err();
+    assert_eq!(handle.get("a").unwrap().state(), State::Open);
+}
+
+#[test]
+fn what_is_wrong_with_a_breaker_is_wrong_with_one_for_each_key() {
+    let no_key = touchy().keyed(0, by_ref(host)).build();
+    assert_eq!(no_key.err().unwrap().setting(), "max_keys");
+    let no_probe = touchy().half_open_probes(0).keyed(1, by_ref(host)).build();
+    assert_eq!(no_probe.err().unwrap().setting(), "half_open_probes");
+    let no_time = touchy().slow_call_duration(ms(0));
+    let no_time = no_time.keyed(1, by_ref(host)).build();
+    assert_eq!(no_time.err().unwrap().setting(), "slow_call_duration");
+}
+
+#[test]
+fn memory_is_flat_also_where_each_key_has_a_window() {
+    let layer = CircuitBreakerLayer::builder()
+        .count_window(1_000, Thresholds::failure_rate(0.5))
+        .keyed(100, |number: &u64| *number)
+        .build()
+        .unwrap();
+    let mut service = layer.layer(service_fn(|number: u64| ready(Ok::<_, Error>(number))));
+    call_all(&mut service, 0..1_000);
+    let kept = measure(|| call_all(&mut service, 1_000..11_000));
+    // Of 10,000 keys with 4,000 bytes each.
+    assert!(kept.bytes_current.abs() < 100_000, "{kept:?}");
 }
 
 type Handle = KeyedBulkheadHandle<u64>;

@@ -231,6 +231,11 @@ laws! {
         .trip_when(|statistics| statistics.consecutive_failures == 1000)
         .build()
         .unwrap();
+    keyed_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .consecutive_failures(1000)
+        .keyed(2, |_: &Act| "key")
+        .build()
+        .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
     retry_with_places: Inner, RetryLayer::builder()
         .budget(Budget::of_active(0.2).unwrap())

@@ -242,6 +242,54 @@ async fn a_keyed_bulkhead_tells_its_permits_over_all_keys_and_what_became_of_key
 }
 
 #[tokio::test(start_paused = true)]
+async fn keyed_breakers_tell_how_many_are_in_each_state() {
+    // One key for each kind of act.
+    let by_kind = |act: &Act| std::mem::discriminant(act);
+    let (layer, metrics) = Metrics::record(|| {
+        CircuitBreakerLayer::builder()
+            .name("db")
+            .consecutive_failures(1)
+            .keyed(2, by_kind)
+            .build()
+            .unwrap()
+    });
+    let mut breaker = layer.layer(Scripted::new().0);
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    let all = metrics.take();
+    let state = "circuit_breaker_state";
+    let states = [
+        (r#"circuit_breaker_state["closed"]"#, 1.0),
+        (r#"circuit_breaker_state["open"]"#, 1.0),
+    ];
+    assert_metrics(&all, state, &states);
+    let rejected = [(r#"rejected_total["circuit_breaker", "circuit_open"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    // The closed one is forgotten for one that opens, and a third finds no room while both are in use.
+    send(&mut breaker, Act::FailTimes(9)).await.unwrap_err();
+    let pins = [Act::Fail(1), Act::FailTimes(9)].map(|act| {
+        let pin = layer.handle().get(&by_kind(&act));
+        pin.unwrap()
+    });
+    send(&mut breaker, Act::FailAfter(ms(1))).await.unwrap_err();
+    let all = metrics.take();
+    // Since the last time: one fewer is closed, and one more is open.
+    let states = [
+        (r#"circuit_breaker_state["closed"]"#, -1.0),
+        (r#"circuit_breaker_state["open"]"#, 1.0),
+    ];
+    assert_metrics(&all, state, &states);
+    let keys = [
+        (r#"keys_evicted_total["circuit_breaker"]"#, 1.0),
+        (r#"keys_overflow_total["circuit_breaker"]"#, 1.0),
+    ];
+    assert_metrics(&all, "keys", &keys);
+    drop(pins);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bulkhead_tells_of_calls_by_their_weight() {
     let (layer, metrics) = Metrics::record(|| {
         let builder = BulkheadLayer::builder(5).name("db").weight(|_: &Act| 3);
