@@ -3,8 +3,8 @@
 use tower::{ServiceBuilder, layer::util::Stack};
 
 use crate::{
-    bulkhead::{BulkheadLayer, QueuedBulkheadLayer},
-    circuit_breaker::CircuitBreakerLayer,
+    bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
+    circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer},
     error::LiftLayer,
     retry::RetryLayer,
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
@@ -42,15 +42,32 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
 
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn bulkhead(self, layer: BulkheadLayer) -> ServiceBuilder<Stack<BulkheadLayer, L>> {
+    fn bulkhead<W>(self, layer: BulkheadLayer<W>) -> ServiceBuilder<Stack<BulkheadLayer<W>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn queued_bulkhead(
+    fn queued_bulkhead<W>(
         self,
-        layer: QueuedBulkheadLayer,
-    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer, L>> {
+        layer: QueuedBulkheadLayer<W>,
+    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer<W>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses calls while too many of the same key are in flight; see [`bulkhead`](crate::bulkhead).
+    fn keyed_bulkhead<K, F, W>(
+        self,
+        layer: KeyedBulkheadLayer<K, F, W>,
+    ) -> ServiceBuilder<Stack<KeyedBulkheadLayer<K, F, W>, L>> {
+        self.add(layer)
+    }
+
+    /// Lets calls wait while too many of the same key are in flight; see
+    /// [`bulkhead`](crate::bulkhead).
+    fn queued_keyed_bulkhead<K, F, W>(
+        self,
+        layer: QueuedKeyedBulkheadLayer<K, F, W>,
+    ) -> ServiceBuilder<Stack<QueuedKeyedBulkheadLayer<K, F, W>, L>> {
         self.add(layer)
     }
 
@@ -59,6 +76,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: CircuitBreakerLayer<C>,
     ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses calls of a key while those of the same key fail; see
+    /// [`circuit_breaker`](crate::circuit_breaker).
+    fn keyed_circuit_breaker<K, F, C>(
+        self,
+        layer: KeyedCircuitBreakerLayer<K, F, C>,
+    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C>, L>> {
         self.add(layer)
     }
 

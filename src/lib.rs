@@ -94,6 +94,7 @@ pub mod classify;
 mod oneshot;
 mod permits;
 mod window;
+pub mod keyed;
 pub mod backoff;
 pub mod budget;
 

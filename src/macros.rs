@@ -25,8 +25,8 @@ macro_rules! inner_accessors {
 
 /// `Debug` for a future that holds those of the inner service, which need not be `Debug`.
 macro_rules! opaque_debug {
-    ($future:ident<S, Req $(, $param:ident)*>) => {
-        impl<S: tower::Service<Req>, Req $(, $param)*> std::fmt::Debug
+    ($future:ident<S, Req $(, $param:ident $(: $bound:path)?)*>) => {
+        impl<S: tower::Service<Req>, Req $(, $param $(: $bound)?)*> std::fmt::Debug
             for $future<S, Req $(, $param)*>
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,13 +7,16 @@
 mod imp {
     pub(crate) use std::sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     };
 }
 
 #[cfg(steadfast_loom)]
 mod imp {
-    pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
+    pub(crate) use loom::sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    };
 
     /// Loom's atomics, with two of its gaps (as of 0.7) closed.
     ///
@@ -89,6 +92,9 @@ pub(crate) use std::sync::Arc as ConstArc;
 
 /// Made once, where loom has nothing to explore. Its own has none.
 pub(crate) use std::sync::OnceLock;
+/// Shared ownership, and pointers that do not own, which loom has not.
+#[allow(clippy::disallowed_types, reason = "this is the door")]
+pub(crate) use std::sync::{Arc as StdArc, Weak as StdWeak};
 
 /// Locks, also after a panic elsewhere: what our locks guard is consistent between statements, and
 /// a breaker or queue that panicked once must go on serving the others.

@@ -13,9 +13,9 @@
 //! |---|---|---|---|
 //! | `steadfast_calls_total` | counter | `layer`, `outcome` | calls by how they ended, see below |
 //! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`] |
-//! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others |
+//! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others; where there are keys, how many are in each |
 //! | `steadfast_circuit_breaker_transitions_total` | counter | `to` | changes of state |
-//! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight |
+//! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
@@ -24,6 +24,11 @@
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
 //! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
 //! | `steadfast_timeout_detached_total` | counter | `outcome` | those that did, by what became of them, see below |
+//! | `steadfast_keys` | gauge | `layer` | keys kept by a [keyed](crate::keyed) layer |
+//! | `steadfast_keys_evicted_total` | counter | `layer` | keys forgotten |
+//! | `steadfast_keys_overflow_total` | counter | `layer` | calls of a new key for which there was no room |
+//!
+//! The keys themselves are on no metric: they are many, and chosen by others.
 //!
 //! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
 //!
@@ -319,6 +324,16 @@ impl Telemetry {
 
     pub(crate) fn histogram(&self, metric: &'static str) -> Histogram {
         metrics::histogram!(metric, "name" => self.name)
+    }
+
+    /// A counter that layers of several kinds have.
+    pub(crate) fn layer_counter(&self, metric: &'static str) -> Counter {
+        metrics::counter!(metric, "layer" => self.layer, "name" => self.name)
+    }
+
+    /// A gauge that layers of several kinds have.
+    pub(crate) fn layer_gauge(&self, metric: &'static str) -> Gauge {
+        metrics::gauge!(metric, "layer" => self.layer, "name" => self.name)
     }
 
     pub(crate) fn gauge(&self, metric: &'static str) -> Gauge {

@@ -1,16 +1,11 @@
-//! Building a bulkhead, and the state that all its services share.
+//! The layers with the same permits for all calls.
 
 use std::time::Duration;
 
 use tower::Layer;
 
-use super::{Bulkhead, BulkheadHandle, QueuedBulkhead};
-use crate::{
-    error::Reason,
-    permits::{Discipline, Permits},
-    pooled::PooledArc,
-    telemetry::{Ending, Gauge, Telemetry},
-};
+use super::{Bulkhead, BulkheadBuilder, BulkheadHandle, One, QueuedBulkhead, shared::Shared};
+use crate::pooled::PooledArc;
 
 /// Applies [`Bulkhead`] to a service.
 ///
@@ -19,8 +14,9 @@ use crate::{
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct BulkheadLayer {
-    shared: PooledArc<Shared>,
+pub struct BulkheadLayer<W = One> {
+    pub(super) shared: PooledArc<Shared>,
+    pub(super) weight: W,
 }
 
 impl BulkheadLayer {
@@ -33,13 +29,11 @@ impl BulkheadLayer {
 
     /// Begins a bulkhead that lets `max` calls be in flight.
     pub const fn builder(max: usize) -> BulkheadBuilder {
-        BulkheadBuilder {
-            name: "bulkhead",
-            max,
-            queue: (),
-        }
+        BulkheadBuilder::new(max)
     }
+}
 
+impl<W> BulkheadLayer<W> {
     /// Sees and steers the bulkhead.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
@@ -48,11 +42,11 @@ impl BulkheadLayer {
     }
 }
 
-impl<S> Layer<S> for BulkheadLayer {
-    type Service = Bulkhead<S>;
+impl<S, W: Clone> Layer<S> for BulkheadLayer<W> {
+    type Service = Bulkhead<S, W>;
 
-    fn layer(&self, inner: S) -> Bulkhead<S> {
-        Bulkhead::new(inner, self.shared.clone())
+    fn layer(&self, inner: S) -> Self::Service {
+        Bulkhead::new(inner, self.shared.clone(), self.weight.clone())
     }
 }
 
@@ -63,12 +57,13 @@ impl<S> Layer<S> for BulkheadLayer {
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct QueuedBulkheadLayer {
-    shared: PooledArc<Shared>,
-    max_wait: Duration,
+pub struct QueuedBulkheadLayer<W = One> {
+    pub(super) shared: PooledArc<Shared>,
+    pub(super) max_wait: Duration,
+    pub(super) weight: W,
 }
 
-impl QueuedBulkheadLayer {
+impl<W> QueuedBulkheadLayer<W> {
     /// Sees and steers the bulkhead.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
@@ -77,138 +72,11 @@ impl QueuedBulkheadLayer {
     }
 }
 
-impl<S> Layer<S> for QueuedBulkheadLayer {
-    type Service = QueuedBulkhead<S>;
+impl<S, W: Clone> Layer<S> for QueuedBulkheadLayer<W> {
+    type Service = QueuedBulkhead<S, W>;
 
-    fn layer(&self, inner: S) -> QueuedBulkhead<S> {
-        QueuedBulkhead::new(inner, self.shared.clone(), self.max_wait)
-    }
-}
-
-/// How many calls may wait, how long, and in which order they are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Queue {
-    capacity: usize,
-    max_wait: Duration,
-    discipline: Discipline,
-}
-
-impl Queue {
-    /// First come, first served: fair. `capacity` calls may wait, each for at most `max_wait`.
-    ///
-    /// Zero of either refuses at once. A capacity of more than 2,097,151 counts as that.
-    pub const fn fifo(capacity: usize, max_wait: Duration) -> Self {
-        let discipline = Discipline::Fifo;
-        Self {
-            capacity,
-            max_wait,
-            discipline,
-        }
-    }
-
-    /// Last come, first served: unfair, but under lasting overload those served have waited the least,
-    /// and those who waited the most are those whose callers have gone.
-    pub const fn lifo(capacity: usize, max_wait: Duration) -> Self {
-        let discipline = Discipline::Lifo;
-        Self {
-            capacity,
-            max_wait,
-            discipline,
-        }
-    }
-}
-
-/// The settings of a bulkhead; made by [`BulkheadLayer::builder`]. No setting can be wrong.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct BulkheadBuilder<Q = ()> {
-    name: &'static str,
-    max: usize,
-    queue: Q,
-}
-
-impl<Q> BulkheadBuilder<Q> {
-    /// Names the layer, for metrics, events and refusals. Default: `"bulkhead"`.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.name = name;
-        self
-    }
-
-    /// Lets calls wait where no permit is free. Default: none.
-    pub fn queue(self, queue: Queue) -> BulkheadBuilder<Queue> {
-        let Self { name, max, .. } = self;
-        BulkheadBuilder { name, max, queue }
-    }
-}
-
-impl BulkheadBuilder {
-    /// Builds the layer.
-    pub fn build(self) -> BulkheadLayer {
-        let reasons = [Reason::BulkheadFull];
-        let permits = Permits::new(self.max, 0, Discipline::Fifo);
-        BulkheadLayer {
-            shared: PooledArc::new(Shared::new(self.name, &reasons, permits)),
-        }
-    }
-}
-
-impl BulkheadBuilder<Queue> {
-    /// Builds the layer.
-    pub fn build(self) -> QueuedBulkheadLayer {
-        let Queue {
-            capacity,
-            max_wait,
-            discipline,
-        } = self.queue;
-        let reasons = [
-            Reason::BulkheadFull,
-            Reason::QueueTimeout,
-            Reason::DeadlineExceeded,
-        ];
-        let capacity = if max_wait.is_zero() { 0 } else { capacity };
-        let permits = Permits::new(self.max, capacity, discipline);
-        QueuedBulkheadLayer {
-            shared: PooledArc::new(Shared::new(self.name, &reasons, permits)),
-            max_wait,
-        }
-    }
-}
-
-/// What all services of a layer share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) permits: Permits,
-    pub(super) telemetry: Telemetry,
-    pub(super) in_flight: Gauge,
-    pub(super) waiting: Gauge,
-    limit: Gauge,
-}
-
-pooled!(Shared);
-
-impl Shared {
-    fn new(name: &'static str, reasons: &[Reason], permits: Permits) -> Self {
-        let endings = [
-            Ending::Completed,
-            Ending::Rejected,
-            Ending::Abandoned,
-            Ending::Panicked,
-        ];
-        let telemetry = Telemetry::new("bulkhead", name, &endings, reasons);
-        let shared = Self {
-            permits,
-            in_flight: telemetry.gauge("steadfast_bulkhead_in_flight"),
-            waiting: telemetry.gauge("steadfast_bulkhead_waiting"),
-            limit: telemetry.gauge("steadfast_bulkhead_limit"),
-            telemetry,
-        };
-        shared.limit.set(shared.permits.load().limit);
-        shared
-    }
-
-    pub(super) fn resize(&self, max: usize) {
-        self.permits.resize(max);
-        self.limit.set(self.permits.load().limit);
+    fn layer(&self, inner: S) -> Self::Service {
+        let (shared, weight) = (self.shared.clone(), self.weight.clone());
+        QueuedBulkhead::new(inner, shared, self.max_wait, weight)
     }
 }

@@ -14,6 +14,41 @@
 //! **Resizing.** The [handle](BulkheadHandle) changes the limit at any time. Calls in flight keep their
 //! permits; a lower limit takes effect as they end.
 //!
+//! **Weights.** A request may take [several permits](BulkheadBuilder::weight).
+//!
+//! # Keys
+//!
+//! One layer may give each host, tenant or route [a limit of its own](BulkheadBuilder::keyed), so that
+//! one of them cannot take what is there for all. The number of keys is bounded, and keys that are not
+//! in use are forgotten; see [`keyed`](crate::keyed) for how, and for what a call costs.
+//!
+//! ```
+//! use steadfast::{bulkhead::BulkheadLayer, keyed::by_ref};
+//! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+//!
+//! struct Get { host: String, parts: usize }
+//! fn get(host: &str, parts: usize) -> Get {
+//!     Get { host: host.to_owned(), parts }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let layer = BulkheadLayer::builder(8)
+//!     .keyed(10_000, by_ref(|get: &Get| get.host.as_str()))
+//!     .weight(|get: &Get| get.parts)
+//!     .build()?;
+//! let mut svc = layer.layer(service_fn(|_: Get| async { Ok::<_, BoxError>(()) }));
+//!
+//! let six = svc.ready().await?.call(get("a.example", 6));
+//! assert!(svc.ready().await?.call(get("a.example", 3)).await.is_err());
+//! svc.ready().await?.call(get("a.example", 2)).await?;
+//! svc.ready().await?.call(get("b.example", 8)).await?; // has a limit of its own
+//! assert_eq!(layer.handle().get("a.example").unwrap().in_flight, 6);
+//! # drop(six);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Example
 //!
 //! ```
@@ -47,13 +82,22 @@
 //! # }
 //! ```
 
+mod builder;
 mod handle;
+mod keyed;
 mod layer;
 mod permit;
 mod queued;
 mod refusing;
+mod shared;
+mod weight;
 
-pub use handle::BulkheadHandle;
-pub use layer::{BulkheadBuilder, BulkheadLayer, Queue, QueuedBulkheadLayer};
-pub use queued::{QueuedBulkhead, QueuedBulkheadFuture};
-pub use refusing::{Bulkhead, BulkheadFuture};
+pub use builder::{BulkheadBuilder, Keyed, Queue};
+pub use handle::{BulkheadHandle, BulkheadSnapshot, KeyedBulkheadHandle};
+pub use keyed::{KeyedBulkheadLayer, QueuedKeyedBulkheadLayer};
+pub use layer::{BulkheadLayer, QueuedBulkheadLayer};
+pub use queued::{
+    QueuedBulkhead, QueuedBulkheadFuture, QueuedKeyedBulkhead, QueuedKeyedBulkheadFuture,
+};
+pub use refusing::{Bulkhead, BulkheadFuture, KeyedBulkhead, KeyedBulkheadFuture};
+pub use weight::{Cost, One, Several, Weight};

@@ -2,88 +2,101 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::layer::Shared;
+use super::{shared::Source, weight::Cost};
 use crate::{
-    permits::{Asked, Place},
-    pooled::PooledArc,
+    permits::{Asked, Doomed, Place},
     telemetry::Course,
 };
 
-/// A permit: the right to one call, given back on drop.
+/// Permits: the right to one call, given back on drop.
 #[derive(Debug)]
-pub(super) struct Permit {
-    shared: PooledArc<Shared>,
+pub(super) struct Permit<P: Source, C: Cost> {
+    source: P,
+    cost: C,
     pub(super) course: Course,
 }
 
-impl Permit {
+impl<P: Source, C: Cost> Permit<P, C> {
+    /// What has just been taken.
     #[inline]
-    pub(super) fn try_take(shared: &PooledArc<Shared>) -> Option<Self> {
-        let taken = shared.permits.try_take();
-        taken.then(|| Self::taken(shared.clone()))
-    }
-
-    #[inline]
-    fn taken(shared: PooledArc<Shared>) -> Self {
-        shared.in_flight.increment(1.0);
+    pub(super) fn taken(source: P, cost: C) -> Self {
+        source.metrics().in_flight.increment(cost.permits());
         let course = Course::begun();
-        Self { shared, course }
+        Self {
+            source,
+            cost,
+            course,
+        }
     }
 }
 
-impl Drop for Permit {
+impl<P: Source, C: Cost> Drop for Permit<P, C> {
     #[inline]
     fn drop(&mut self) {
         // First of all, so that whoever waits for it need not wait for the recorder.
-        self.shared.permits.give_back();
-        self.shared.in_flight.decrement(1.0);
-        self.shared.telemetry.ended(self.course.ending());
+        self.source.permits().give_back(self.cost.permits());
+        let metrics = self.source.metrics();
+        metrics.in_flight.decrement(self.cost.permits());
+        metrics.telemetry.ended(self.course.ending());
     }
 }
 
-/// A call's wait for its permit. Dropping it leaves the queue, and gives back what has come since.
+/// A call's wait for its permits. Dropping it leaves the queue, and gives back what has come since.
 #[derive(Debug)]
-pub(super) struct Wait {
-    shared: PooledArc<Shared>,
+pub(super) struct Wait<P: Source, C: Cost> {
+    /// Until the permits have come, and with them the place has gone.
+    source: Option<P>,
     place: Option<Place>,
+    cost: C,
 }
 
-/// What came of asking for a permit.
-pub(super) enum Entry {
-    Admitted(Permit),
-    Waiting(Wait),
-    Full,
+/// What came of asking for permits.
+pub(super) enum Entry<P: Source, C: Cost> {
+    Admitted(Permit<P, C>),
+    Waiting(Wait<P, C>),
+    Full(P),
 }
 
-impl Wait {
-    pub(super) fn enter(shared: &PooledArc<Shared>, waker: &Waker) -> Entry {
-        match shared.permits.take_or_queue(waker) {
-            Asked::Taken => Entry::Admitted(Permit::taken(shared.clone())),
-            Asked::Full => Entry::Full,
+impl<P: Source, C: Cost> Wait<P, C> {
+    pub(super) fn enter(source: P, cost: C, waker: &Waker) -> Entry<P, C> {
+        match source.permits().take_or_queue(cost.permits(), waker) {
+            Asked::Taken => Entry::Admitted(Permit::taken(source, cost)),
+            Asked::Full => Entry::Full(source),
             Asked::Queued(place) => {
-                shared.waiting.increment(1.0);
-                let (shared, place) = (shared.clone(), Some(place));
-                Entry::Waiting(Self { shared, place })
+                source.metrics().waiting.increment(1.0);
+                Entry::Waiting(Self {
+                    source: Some(source),
+                    place: Some(place),
+                    cost,
+                })
             }
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
+    pub(super) fn source(&self) -> &P {
+        self.source.as_ref().expect("polled after completion")
+    }
+
+    /// Whether the permits have come; an error if the limit is now less than they are.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit<P, C>, Doomed>> {
         let place = self.place.as_ref().expect("polled after completion");
-        let polled = self.shared.permits.poll_place(place, cx.waker());
-        polled.map(|()| {
+        let polled = self.source().permits().poll_place(place, cx.waker());
+        polled.map(|served| {
             self.place = None; // it is one no longer
-            self.shared.waiting.decrement(1.0);
-            Permit::taken(self.shared.clone())
+            self.source().metrics().waiting.decrement(1.0);
+            served.map(|()| {
+                let source = self.source.take().expect("it was there just now");
+                Permit::taken(source, self.cost)
+            })
         })
     }
 }
 
-impl Drop for Wait {
+impl<P: Source, C: Cost> Drop for Wait<P, C> {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.shared.permits.leave(place);
-            self.shared.waiting.decrement(1.0);
+        if let (Some(place), Some(source)) = (self.place.take(), &self.source) {
+            source.permits().leave(place);
+            source.metrics().waiting.decrement(1.0);
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The bulkhead that refuses at once.
+//! The bulkheads that refuse at once.
 
 use std::{
+    borrow::Borrow,
     future::Future,
+    hash::Hash,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,38 +11,51 @@ use std::{
 use pin_project::pin_project;
 use tower::Service;
 
-use super::{layer::Shared, permit::Permit};
+use super::{
+    keyed::{Keys, OfKey},
+    permit::Permit,
+    shared::{Shared, Source},
+    weight::{Cost, One, Weight},
+};
 use crate::{
     error::{FromRejected, Reason, Rejected},
+    keyed::{Held, Key},
     origin,
     pooled::PooledArc,
+    sync::ConstArc,
 };
 
 /// Refuses calls while too many are in flight.
 ///
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
-pub struct Bulkhead<S> {
+pub struct Bulkhead<S, W = One> {
     inner: S,
     shared: PooledArc<Shared>,
+    weight: W,
 }
 
-impl<S> Bulkhead<S> {
-    pub(super) const fn new(inner: S, shared: PooledArc<Shared>) -> Self {
-        Self { inner, shared }
+impl<S, W> Bulkhead<S, W> {
+    pub(super) const fn new(inner: S, shared: PooledArc<Shared>, weight: W) -> Self {
+        Self {
+            inner,
+            shared,
+            weight,
+        }
     }
 
     inner_accessors!();
 }
 
-impl<S, Req> Service<Req> for Bulkhead<S>
+impl<S, W, Req> Service<Req> for Bulkhead<S, W>
 where
     S: Service<Req>,
     S::Error: FromRejected,
+    W: Weight<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BulkheadFuture<S::Future>;
+    type Future = BulkheadFuture<S::Future, W::Cost>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // No permit is taken here: a service that is ready but never called would keep it from those
@@ -50,21 +65,80 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let state = match Permit::try_take(&self.shared) {
-            Some(mut permit) => {
-                let future = self.inner.call(req);
-                permit.course.called();
-                State::Admitted { future, permit }
-            }
-            None => {
-                // The inner service keeps the readiness it reported; the next call admitted uses it.
-                let telemetry = &self.shared.telemetry;
-                let rejected = Rejected::new(telemetry.name(), Reason::BulkheadFull);
-                telemetry.rejected(rejected.reason());
-                State::Rejected(rejected)
-            }
+        let cost = self.weight.weigh(&req);
+        let state = if self.shared.permits.try_take(cost.permits()) {
+            let permit = Permit::taken(self.shared.clone(), cost);
+            State::admitted(permit, || self.inner.call(req))
+        } else {
+            // The inner service keeps the readiness it reported; the next call admitted uses it.
+            State::Rejected(self.shared.metrics.reject(Reason::BulkheadFull))
         };
         BulkheadFuture { state }
+    }
+}
+
+/// Refuses calls while too many of the same key are in flight.
+///
+/// See the [module docs](super#keys) for an example.
+#[derive(Debug)]
+pub struct KeyedBulkhead<S, K, F, W = One> {
+    inner: S,
+    keys: ConstArc<Keys<K>>,
+    key: F,
+    weight: W,
+}
+
+impl<S, K, F, W> KeyedBulkhead<S, K, F, W> {
+    pub(super) const fn new(inner: S, keys: ConstArc<Keys<K>>, key: F, weight: W) -> Self {
+        Self {
+            inner,
+            keys,
+            key,
+            weight,
+        }
+    }
+
+    inner_accessors!();
+}
+
+impl<S: Clone, K, F: Clone, W: Clone> Clone for KeyedBulkhead<S, K, F, W> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            keys: self.keys.clone(),
+            key: self.key.clone(),
+            weight: self.weight.clone(),
+        }
+    }
+}
+
+impl<S, K, F, W, Req> Service<Req> for KeyedBulkhead<S, K, F, W>
+where
+    S: Service<Req>,
+    S::Error: FromRejected,
+    K: Hash + Eq + Clone + Borrow<F::Borrowed>,
+    F: Key<Req, Owned = K>,
+    W: Weight<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = KeyedBulkheadFuture<S::Future, W::Cost>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, req: Req) -> Self::Future {
+        let cost = self.weight.weigh(&req);
+        let of_key = self.key.with_key(&req, |key| self.keys.of(key));
+        let state = match of_key {
+            Some(of_key) if of_key.permits.try_take(cost.permits()) => {
+                State::admitted(Permit::taken(of_key, cost), || self.inner.call(req))
+            }
+            _ => State::Rejected(self.keys.metrics.reject(Reason::BulkheadFull)),
+        };
+        KeyedBulkheadFuture { state }
     }
 }
 
@@ -72,35 +146,54 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct BulkheadFuture<F> {
+pub struct BulkheadFuture<F, C: Cost = One> {
     #[pin]
-    state: State<F>,
+    state: State<F, PooledArc<Shared>, C>,
+}
+
+/// Response future of [`KeyedBulkhead`].
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct KeyedBulkheadFuture<F, C: Cost = One> {
+    #[pin]
+    state: State<F, Held<OfKey>, C>,
 }
 
 #[pin_project(project = StateProj)]
 #[derive(Debug)]
-enum State<F> {
-    // In this order: the inner future is gone before its permit is given back.
+enum State<F, P: Source, C: Cost> {
+    // In this order: the inner future is gone before its permits are given back.
     Admitted {
         #[pin]
         future: F,
-        permit: Permit,
+        permit: Permit<P, C>,
     },
     Rejected(Rejected),
     Done,
 }
 
-impl<F, T, E> Future for BulkheadFuture<F>
+impl<F, P: Source, C: Cost> State<F, P, C> {
+    #[inline]
+    fn admitted(mut permit: Permit<P, C>, call: impl FnOnce() -> F) -> Self {
+        let future = call();
+        permit.course.called();
+        Self::Admitted { future, permit }
+    }
+}
+
+impl<F, P, C, T, E> Future for State<F, P, C>
 where
     F: Future<Output = Result<T, E>>,
+    P: Source,
+    C: Cost,
     E: FromRejected,
 {
     type Output = Result<T, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        let result = match state.as_mut().project() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match self.as_mut().project() {
             StateProj::Admitted { future, permit } => {
                 let Poll::Ready(result) = permit.course.watch(|| future.poll(cx)) else {
                     return Poll::Pending;
@@ -108,10 +201,38 @@ where
                 result
             }
             StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
-            StateProj::Done => panic!("`BulkheadFuture` polled after completion"),
+            StateProj::Done => panic!("future of a bulkhead polled after completion"),
         };
-        // Gives the permit back now, not when the caller drops this future.
-        state.set(State::Done);
+        // Gives the permits back now, not when the caller drops this future.
+        self.set(Self::Done);
         Poll::Ready(result)
+    }
+}
+
+impl<F, C, T, E> Future for BulkheadFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Cost,
+    E: FromRejected,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().state.poll(cx)
+    }
+}
+
+impl<F, C, T, E> Future for KeyedBulkheadFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Cost,
+    E: FromRejected,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().state.poll(cx)
     }
 }

@@ -5,7 +5,10 @@ use std::task::{Context, Poll, ready};
 use tower::{Layer, Service};
 
 use super::{
-    future::CircuitBreakerFuture, handle::CircuitBreakerHandle, layer::Shared, seat::Seat,
+    future::CircuitBreakerFuture,
+    handle::{CircuitBreakerHandle, Hold},
+    layer::Shared,
+    seat::Seat,
     service::run,
 };
 use crate::{
@@ -66,7 +69,9 @@ impl<C> BackPressureCircuitBreakerLayer<C> {
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         let shared = self.shared.clone();
-        CircuitBreakerHandle { shared }
+        CircuitBreakerHandle {
+            shared: Hold::OfLayer(shared),
+        }
     }
 }
 
@@ -140,12 +145,14 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let answer = self.seat.take_up();
-        run(
+        let shared = self.seat.shared();
+        CircuitBreakerFuture(run(
             &mut self.inner,
-            self.seat.shared(),
-            &self.classifier,
             answer,
+            || shared.clone(),
+            &shared.telemetry,
+            &self.classifier,
             req,
-        )
+        ))
     }
 }

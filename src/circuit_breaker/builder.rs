@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    CircuitBreakerLayer, LatencyQuantile, Statistics, Thresholds,
+    CircuitBreakerLayer, KeyedCircuitBreakerBuilder, LatencyQuantile, Statistics, Thresholds,
     changes::{Listener, StateChange},
     layer::Shared,
     mode::Mode,
@@ -11,7 +11,7 @@ use super::{
     ramp::Ramp,
     settings::Settings,
 };
-use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting};
+use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting, keyed::Key};
 
 /// The settings of a breaker; made by [`CircuitBreakerLayer::builder`].
 ///
@@ -203,6 +203,24 @@ impl<C> CircuitBreakerBuilder<C> {
             settings: self.settings,
             classifier,
         }
+    }
+
+    /// Gives each key a breaker of its own: to each host, for each tenant, on each route. `key` chooses
+    /// the key of a request; see [`keyed`](crate::keyed) for keys that are borrowed from it. The last
+    /// setting but those of the keys.
+    ///
+    /// At most `max_keys` keys are kept, at least 1. A key that is not in use may be forgotten as told
+    /// [there](crate::keyed), and one whose breaker is closed before one whose breaker is not. Where
+    /// all are in use, a call of yet another key passes: its breaker would be new, and so closed.
+    pub fn keyed<Req, F>(
+        self,
+        max_keys: usize,
+        key: F,
+    ) -> KeyedCircuitBreakerBuilder<F::Owned, F, C>
+    where
+        F: Key<Req>,
+    {
+        KeyedCircuitBreakerBuilder::new(self.settings, self.classifier, max_keys, key)
     }
 
     /// Checks the settings and builds the layer.

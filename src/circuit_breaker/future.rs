@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::Deref,
     pin::Pin,
     task::{self, Poll},
     time::Duration,
@@ -28,19 +29,39 @@ use crate::{
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct CircuitBreakerFuture<F, C> {
+pub struct CircuitBreakerFuture<F, C>(#[pin] pub(super) Watched<F, C, PooledArc<Shared>>);
+
+impl<F, C, T, E> Future for CircuitBreakerFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    E: FromRejected,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.project().0.poll(cx)
+    }
+}
+
+/// A call that is watched, or refused. `P` is its hold on the breaker.
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub(super) struct Watched<F, C, P: Deref<Target = Shared>> {
     #[pin]
-    state: State<F, C>,
+    state: State<F, C, P>,
 }
 
 #[pin_project(project = StateProj)]
 #[derive(Debug)]
-enum State<F, C> {
+enum State<F, C, P: Deref<Target = Shared>> {
     // In this order: the inner future is dropped before its call is judged abandoned.
     Admitted {
         #[pin]
         future: F,
-        call: Call,
+        call: Call<P>,
         classifier: C,
     },
     /// By a breaker that is disabled.
@@ -57,8 +78,8 @@ enum State<F, C> {
     Done,
 }
 
-impl<F, C> CircuitBreakerFuture<F, C> {
-    pub(super) fn admitted(future: F, mut call: Call, classifier: C) -> Self {
+impl<F, C, P: Deref<Target = Shared>> Watched<F, C, P> {
+    pub(super) fn admitted(future: F, mut call: Call<P>, classifier: C) -> Self {
         call.phase = Phase::Waiting;
         let state = State::Admitted {
             future,
@@ -81,11 +102,12 @@ impl<F, C> CircuitBreakerFuture<F, C> {
     }
 }
 
-impl<F, C, T, E> Future for CircuitBreakerFuture<F, C>
+impl<F, C, P, T, E> Future for Watched<F, C, P>
 where
     F: Future<Output = Result<T, E>>,
     E: FromRejected,
     C: Classify<T, E>,
+    P: Deref<Target = Shared>,
 {
     type Output = Result<T, E>;
 
@@ -125,8 +147,8 @@ where
 
 /// An admitted call, to be accounted for exactly once: by [`end`](Self::end), or else on drop.
 #[derive(Debug)]
-pub(super) struct Call {
-    shared: PooledArc<Shared>,
+pub(super) struct Call<P: Deref<Target = Shared>> {
+    shared: P,
     pass: Pass,
     /// Known from the start for a probe and where a rule looks at slow calls, else from when the call
     /// is first found pending. A call that is answered at once need not read the clock.
@@ -147,10 +169,10 @@ enum Phase {
     Ended,
 }
 
-impl Call {
+impl<P: Deref<Target = Shared>> Call<P> {
     /// A call that is about to be made.
     #[inline]
-    pub(super) fn begin(shared: PooledArc<Shared>, pass: Pass) -> Self {
+    pub(super) fn begin(shared: P, pass: Pass) -> Self {
         let is_timed = pass.is_probe() || shared.is_timed;
         Self {
             shared,
@@ -284,7 +306,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl<P: Deref<Target = Shared>> Drop for Call<P> {
     #[inline]
     fn drop(&mut self) {
         if self.phase != Phase::Ended {

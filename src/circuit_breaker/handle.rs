@@ -1,23 +1,45 @@
 //! Seeing and steering a breaker from outside.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use super::{
     cause::Cause, changes::StateChanges, layer::Shared, mode::Mode, trip::Statistics, word::State,
 };
 use crate::{
+    keyed::Held,
     pooled::PooledArc,
     time::{self, Instant, nanos},
 };
 
-/// Sees and steers the breaker of a layer; made by
-/// [`CircuitBreakerLayer::handle`](super::CircuitBreakerLayer::handle).
+/// Sees and steers the breaker of a layer, or of a key; made by [`CircuitBreakerLayer::handle`] or
+/// [`KeyedCircuitBreakerHandle::get`].
 ///
 /// Cheap to clone. Looking takes no probe's place and changes nothing: a breaker whose open time is
 /// over shows as open until a call finds out.
+///
+/// [`CircuitBreakerLayer::handle`]: super::CircuitBreakerLayer::handle
+/// [`KeyedCircuitBreakerHandle::get`]: super::KeyedCircuitBreakerHandle::get
 #[derive(Clone, Debug)]
 pub struct CircuitBreakerHandle {
-    pub(super) shared: PooledArc<Shared>,
+    pub(super) shared: Hold,
+}
+
+/// The breaker that a handle steers.
+#[derive(Clone, Debug)]
+pub(super) enum Hold {
+    OfLayer(PooledArc<Shared>),
+    OfKey(Held<Shared>),
+}
+
+impl Deref for Hold {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        match self {
+            Self::OfLayer(shared) => shared,
+            Self::OfKey(shared) => shared,
+        }
+    }
 }
 
 impl CircuitBreakerHandle {

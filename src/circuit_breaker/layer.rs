@@ -1,6 +1,6 @@
 //! The layer, and the state that all its services share.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use tower::Layer;
 
@@ -9,8 +9,9 @@ use super::{
     back_pressure::BackPressureCircuitBreakerLayer,
     builder::CircuitBreakerBuilder,
     changes::{Listeners, StateChange},
-    handle::CircuitBreakerHandle,
-    machine::{Change, Machine, Outside},
+    gauges::Gauges,
+    handle::{CircuitBreakerHandle, Hold},
+    machine::{Change, Machine, Outside, Rules},
     mode::Mode,
     settings::Settings,
     word::State,
@@ -18,10 +19,11 @@ use super::{
 use crate::{
     classify::AnyError,
     error::{InvalidSetting, Reason},
+    keyed::Rest,
     pooled::PooledArc,
     rng::Rng,
-    sync::{Mutex, lock},
-    telemetry::{Counter, Ending, Gauge, Histogram, Telemetry},
+    sync::ConstArc,
+    telemetry::{Counter, Ending, Histogram, Telemetry},
     time::Epoch,
 };
 
@@ -54,7 +56,9 @@ impl<C> CircuitBreakerLayer<C> {
     #[must_use]
     pub fn handle(&self) -> CircuitBreakerHandle {
         let shared = self.shared.clone();
-        CircuitBreakerHandle { shared }
+        CircuitBreakerHandle {
+            shared: Hold::OfLayer(shared),
+        }
     }
 }
 
@@ -74,16 +78,26 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     }
 }
 
-/// What all services of a layer share.
+/// A breaker: of a layer, where it is shared by all its services, or of a key.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) machine: Machine,
+    /// Whether a rule needs to know when a call began.
+    pub(super) is_timed: bool,
+    around: ConstArc<Around>,
+}
+
+pooled!(Shared);
+
+/// What the breakers of all keys have in common. Every field of it is one of [`Shared`], too.
+#[derive(Debug)]
+pub(super) struct Around {
+    /// That in which a breaker begins.
+    mode: Mode,
     pub(super) slow: Duration,
     /// What a rule for a quantile of the latency takes for too long.
     pub(super) latency_bound: Option<Duration>,
     pub(super) half_open_timeout: Duration,
-    /// Whether a rule needs to know when a call began.
-    pub(super) is_timed: bool,
     epoch: Epoch,
     rng: Rng,
     pub(super) listeners: Listeners,
@@ -91,48 +105,94 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
 }
 
-pooled!(Shared);
+impl Deref for Shared {
+    type Target = Around;
+
+    #[inline]
+    fn deref(&self) -> &Around {
+        &self.around
+    }
+}
 
 impl Shared {
+    /// The breaker of a layer that has one.
+    ///
     /// # Errors
     ///
     /// If a setting is outside its range.
     pub(super) fn new(settings: &Settings) -> Result<Self, InvalidSetting> {
         let rules = settings.rules()?;
-        let telemetry = telemetry(settings.name);
+        let around = Around::new(settings, Gauges::one)?;
+        Ok(Self::within(&ConstArc::new(around), rules))
+    }
+
+    /// One of several breakers, as new.
+    pub(super) fn within(around: &ConstArc<Around>, rules: Rules) -> Self {
         let shared = Self {
+            is_timed: rules.trip.is_timed(),
+            machine: Machine::new(rules, around.mode),
+            around: around.clone(),
+        };
+        shared.metrics.gauges.entered(&shared.machine);
+        shared
+    }
+
+    /// Whether a new breaker would be as good, or nearly.
+    pub(super) fn rest(&self) -> Rest {
+        let is_troubled = matches!(
+            self.machine.state(),
+            State::Open | State::HalfOpen | State::Recovering
+        );
+        if is_troubled || self.machine.mode() != self.mode {
+            Rest::Matters
+        } else {
+            Rest::AtRest
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.metrics.gauges.left(&self.machine);
+    }
+}
+
+impl Around {
+    /// # Errors
+    ///
+    /// If a setting that all breakers have in common is outside its range.
+    pub(super) fn new(
+        settings: &Settings,
+        gauges: fn(&Telemetry) -> Gauges,
+    ) -> Result<Self, InvalidSetting> {
+        let telemetry = telemetry(settings.name);
+        Ok(Self {
+            mode: settings.mode,
             slow: settings.slow()?,
             latency_bound: settings.latency_bound()?,
             half_open_timeout: settings.half_open_timeout,
-            is_timed: rules.trip.is_timed(),
-            machine: Machine::new(rules, settings.mode),
             epoch: Epoch::start(),
             rng: Rng::new(settings.seed),
             listeners: Listeners::new(&settings.listeners),
-            metrics: Metrics::new(&telemetry),
+            metrics: Metrics::new(&telemetry, gauges(&telemetry)),
             telemetry,
-        };
-        shared.publish_state();
-        Ok(shared)
-    }
-
-    /// Shows state and mode as they are now. Each change calls this after it; whoever comes last shows
-    /// the last, in whatever order they come.
-    fn publish_state(&self) {
-        let gauges = lock(&self.metrics.gauges);
-        show(&gauges.state, &State::ALL, &self.machine.state());
-        show(&gauges.mode, &Mode::ALL, &self.machine.mode());
+        })
     }
 
     pub(super) fn nanos_at(&self, instant: crate::time::Instant) -> u64 {
         self.epoch.nanos_at(instant)
+    }
+
+    #[inline]
+    pub(super) fn nanos_now(&self) -> u64 {
+        self.epoch.nanos_now()
     }
 }
 
 impl Outside for Shared {
     #[inline]
     fn now(&self) -> u64 {
-        self.epoch.nanos_now()
+        self.nanos_now()
     }
 
     fn random(&self) -> u64 {
@@ -144,7 +204,8 @@ impl Outside for Shared {
         if let Some(open_for) = change.open_for {
             self.metrics.open_for.record(open_for);
         }
-        self.publish_state();
+        let gauges = &self.metrics.gauges;
+        gauges.state_changed(change.from, change.to, &self.machine);
         self.telemetry.changed(
             change.from.as_str(),
             change.to.as_str(),
@@ -173,7 +234,7 @@ impl Outside for Shared {
     }
 
     fn mode_changed(&self, from: Mode, to: Mode) {
-        self.publish_state();
+        self.metrics.gauges.mode_changed(&self.machine);
         self.telemetry.mode_changed(from.as_str(), to.as_str());
     }
 
@@ -183,35 +244,19 @@ impl Outside for Shared {
     }
 }
 
-/// Sets the gauge of `now` to one, and the others to zero.
-fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
-    for (gauge, it) in gauges.iter().zip(all) {
-        gauge.set(if it == now { 1.0 } else { 0.0 });
-    }
-}
-
 #[derive(Debug)]
 struct Metrics {
-    gauges: Mutex<Gauges>,
+    gauges: Gauges,
     transitions: [Counter; State::ALL.len()],
     spared: Counter,
     open_for: Histogram,
 }
 
-#[derive(Debug)]
-struct Gauges {
-    state: [Gauge; State::ALL.len()],
-    mode: [Gauge; Mode::ALL.len()],
-}
-
 impl Metrics {
-    fn new(telemetry: &Telemetry) -> Self {
-        let (states, modes) = (State::ALL.map(State::as_str), Mode::ALL.map(Mode::as_str));
+    fn new(telemetry: &Telemetry, gauges: Gauges) -> Self {
+        let states = State::ALL.map(State::as_str);
         Self {
-            gauges: Mutex::new(Gauges {
-                state: telemetry.gauges("steadfast_circuit_breaker_state", "state", states),
-                mode: telemetry.gauges("steadfast_circuit_breaker_mode", "mode", modes),
-            }),
+            gauges,
             transitions: telemetry.counters(
                 "steadfast_circuit_breaker_transitions_total",
                 "to",

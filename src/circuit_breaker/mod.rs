@@ -37,6 +37,36 @@
 //! with a look at the clock and at all windows. A rule that is not set costs nothing. A refusal reads
 //! the clock once and touches no timer.
 //!
+//! # Keys
+//!
+//! One layer may have [a breaker for each key](CircuitBreakerBuilder::keyed), such as a host, so that one
+//! that fails is left alone and the others are not. The number of keys is bounded, and keys that are not
+//! in use are forgotten, those with a closed breaker first; see [`keyed`](crate::keyed) for how, and for
+//! what a call costs. A key costs its breaker's counts; all else is the layer's.
+//!
+//! ```
+//! use steadfast::{circuit_breaker::{CircuitBreakerLayer, State}, keyed::by_ref};
+//! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let layer = CircuitBreakerLayer::builder()
+//!     .consecutive_failures(1)
+//!     .keyed(10_000, by_ref(|host: &String| host.as_str()))
+//!     .build()?;
+//! let mut svc = layer.layer(service_fn(|host: String| async move {
+//!     if host == "down.example" { Err(BoxError::from("connection refused")) } else { Ok(()) }
+//! }));
+//!
+//! assert!(svc.ready().await?.call("down.example".into()).await.is_err());
+//! svc.ready().await?.call("up.example".into()).await?;
+//! let breakers = layer.handle();
+//! assert_eq!(breakers.get("down.example").unwrap().state(), State::Open);
+//! assert_eq!(breakers.get("up.example").unwrap().state(), State::Closed);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Example
 //!
 //! ```
@@ -87,8 +117,10 @@ mod cause;
 mod changes;
 mod desk;
 mod future;
+mod gauges;
 mod handle;
 mod held;
+mod keyed;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
@@ -114,6 +146,10 @@ pub use cause::Cause;
 pub use changes::{MissedChanges, StateChange, StateChanges};
 pub use future::CircuitBreakerFuture;
 pub use handle::{CircuitBreakerHandle, Snapshot};
+pub use keyed::{
+    KeyedCircuitBreaker, KeyedCircuitBreakerBuilder, KeyedCircuitBreakerFuture,
+    KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer,
+};
 pub use layer::CircuitBreakerLayer;
 pub use mode::Mode;
 pub use ramp::Ramp;

@@ -1,11 +1,14 @@
 //! The service: asks the machine, then calls.
 
-use std::task::{Context, Poll};
+use std::{
+    ops::Deref,
+    task::{Context, Poll},
+};
 
 use tower::Service;
 
 use super::{
-    future::{Call, CircuitBreakerFuture},
+    future::{Call, CircuitBreakerFuture, Watched},
     layer::Shared,
     machine::{Pass, Refusal},
 };
@@ -13,6 +16,7 @@ use crate::{
     classify::{AnyError, Classify},
     error::{FromRejected, Reason},
     pooled::PooledArc,
+    telemetry::Telemetry,
 };
 
 /// Refuses calls while the service that it wraps fails.
@@ -55,36 +59,47 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let answer = self.shared.machine.admit(&*self.shared);
-        run(&mut self.inner, &self.shared, &self.classifier, answer, req)
+        let shared = &self.shared;
+        let answer = shared.machine.admit(&**shared);
+        let future = run(
+            &mut self.inner,
+            answer,
+            || shared.clone(),
+            &shared.telemetry,
+            &self.classifier,
+            req,
+        );
+        CircuitBreakerFuture(future)
     }
 }
 
-/// Makes the call that the machine let pass, or refuses it.
+/// Makes the call that the machine let pass, with a hold on the breaker; or refuses it.
 #[inline]
-pub(super) fn run<S, C, Req>(
+pub(super) fn run<S, C, P, Req>(
     inner: &mut S,
-    shared: &PooledArc<Shared>,
-    classifier: &C,
     answer: Result<Pass, Refusal>,
+    hold: impl FnOnce() -> P,
+    telemetry: &Telemetry,
+    classifier: &C,
     req: Req,
-) -> CircuitBreakerFuture<S::Future, C>
+) -> Watched<S::Future, C, P>
 where
     S: Service<Req>,
     C: Clone,
+    P: Deref<Target = Shared>,
 {
     match answer {
-        Ok(pass) if pass.is_unwatched() => CircuitBreakerFuture::unwatched(inner.call(req)),
+        Ok(pass) if pass.is_unwatched() => Watched::unwatched(inner.call(req)),
         Ok(pass) => {
             // Made before the call, so that a panic in it is accounted for.
-            let call = Call::begin(shared.clone(), pass);
+            let call = Call::begin(hold(), pass);
             let future = inner.call(req);
-            CircuitBreakerFuture::admitted(future, call, classifier.clone())
+            Watched::admitted(future, call, classifier.clone())
         }
         // The inner service keeps the readiness it reported; the next call admitted uses it.
         Err(refusal) => {
-            shared.telemetry.rejected(Reason::CircuitOpen);
-            CircuitBreakerFuture::rejected(shared.telemetry.name(), refusal)
+            telemetry.rejected(Reason::CircuitOpen);
+            Watched::rejected(telemetry.name(), refusal)
         }
     }
 }

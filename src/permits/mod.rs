@@ -7,7 +7,7 @@ mod queue;
 mod tests;
 mod word;
 
-pub(crate) use queue::{Discipline, Place};
+pub(crate) use queue::{Discipline, Doomed, Place};
 
 use std::{
     fmt,
@@ -19,29 +19,34 @@ use crate::sync::{
     Ordering::{AcqRel, Acquire},
     lock,
 };
-use queue::Queue;
+use queue::{Left, Queue};
 use word::Word;
 
-/// So many slots, of which some are taken and for which some wait.
+/// So many slots, of which some are taken and for which some wait. Who asks takes several at once, or
+/// none: 1..=[`Permits::MAX`] and one, which are more than there can be.
 ///
 /// Limit, taken and waiting stand in one word, so every decision is one compare-and-swap: no more
-/// slots are ever taken than the limit allows at that instant. A newcomer takes a slot only where
-/// nobody waits, so nobody is overtaken. Where somebody waits, whoever gives a slot back, or raises
-/// the limit, hands it on under the lock of the queue; all changes of `waiting` are made there.
+/// slots are ever taken than the limit allows at that instant. A newcomer takes slots only where
+/// nobody waits, so nobody is overtaken. Where somebody waits, whoever gives slots back, or changes
+/// the limit, hands them on under the lock of the queue; all changes of `waiting` are made there.
+///
+/// Slots go to who is next and to nobody else: where too few are free for them, all behind them wait,
+/// or many small askers would starve a large one. Who is last come first served is served past the
+/// others as soon as there is room.
 pub(crate) struct Permits {
     word: AtomicU64,
     queue: Mutex<Queue>,
     capacity: u32,
 }
 
-/// What came of asking for a slot.
+/// What came of asking for slots.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    /// A slot was free and is now taken.
+    /// They were free and are now taken.
     Taken,
-    /// None was free; this is the place in the queue.
+    /// Too few were free; this is the place in the queue.
     Queued(Place),
-    /// None was free, and the queue is full.
+    /// Too few were free, and the queue is full; or there will never be so many.
     Full,
 }
 
@@ -57,65 +62,79 @@ impl Permits {
         }
     }
 
-    /// Takes a slot if one is free and nobody waits for it. To be given back with [`give_back`].
+    /// Takes slots if so many are free and nobody waits. To be given back with [`give_back`].
     ///
     /// [`give_back`]: Self::give_back
     #[inline]
-    pub(crate) fn try_take(&self) -> bool {
-        self.update(Word::take).is_some()
+    pub(crate) fn try_take(&self, slots: u32) -> bool {
+        self.update(|word| word.take(slots)).is_some()
     }
 
-    /// Takes a slot, or else a place in the queue.
-    pub(crate) fn take_or_queue(&self, waker: &Waker) -> Asked {
-        if self.try_take() {
+    /// Takes slots, or else a place in the queue.
+    pub(crate) fn take_or_queue(&self, slots: u32, waker: &Waker) -> Asked {
+        if self.try_take(slots) {
             return Asked::Taken;
         }
         let mut queue = lock(&self.queue);
-        // Once more, in the same step that registers the wait: a slot given back since then found
-        // nobody waiting and was handed to no one.
+        let may_take = match queue.discipline() {
+            Discipline::Fifo => Word::take,
+            Discipline::Lifo => Word::overtake,
+        };
+        // Once more, in the same step that registers the wait: slots given back since then found
+        // nobody waiting and were handed to no one.
         loop {
-            if self.try_take() {
+            if self.update(|word| may_take(word, slots)).is_some() {
                 return Asked::Taken;
             }
-            if self.load().waiting >= self.capacity {
+            let word = self.load();
+            if word.waiting >= self.capacity || word.dooms(slots) {
                 return Asked::Full;
             }
-            if self.update(Word::wait).is_some() {
-                return Asked::Queued(queue.push(waker.clone()));
+            let wait = |word: Word| word.wait(|word| may_take(word, slots));
+            if self.update(wait).is_some() {
+                return Asked::Queued(queue.push(slots, waker.clone()));
             }
         }
     }
 
-    /// Whether the slot waited for at `place` has come. Once it has, `place` is no longer one.
-    pub(crate) fn poll_place(&self, place: &Place, waker: &Waker) -> Poll<()> {
+    /// Whether the slots waited for at `place` have come, or never will. Once that is told, `place` is
+    /// no longer one.
+    pub(crate) fn poll_place(&self, place: &Place, waker: &Waker) -> Poll<Result<(), Doomed>> {
         let (polled, _replaced) = lock(&self.queue).poll(place, waker);
         polled
     }
 
-    /// Leaves the queue. A slot that has come in the meantime is given back.
+    /// Leaves the queue. Slots that have come in the meantime are given back.
     pub(crate) fn leave(&self, place: Place) {
         let mut queue = lock(&self.queue);
-        let waker = queue.remove(place);
-        if waker.is_some() {
-            self.update(Word::leave)
-                .expect("who was in the queue is counted as waiting");
-        }
+        let left = queue.remove(place);
+        let word = match left {
+            Left::Wait(_) => self.update(Word::leave),
+            Left::Slots(_) | Left::Nothing => None,
+        };
         drop(queue);
-        if waker.is_none() {
-            self.give_back();
+        // Who stood behind one that waited for more may find enough free.
+        if word.is_some_and(|word| word.waiting > 0) {
+            self.hand_on();
+        }
+        if let Left::Slots(slots) = left {
+            self.give_back(slots);
         }
     }
 
-    /// Gives a slot back that was taken.
+    /// Gives slots back that were taken.
     #[inline]
-    pub(crate) fn give_back(&self) {
-        let word = self.update(Word::give_back).expect("a slot was taken");
+    pub(crate) fn give_back(&self, slots: u32) {
+        let word = self
+            .update(|word| word.give_back(slots))
+            .expect("the slots were taken");
         if word.waiting > 0 {
             self.hand_on();
         }
     }
 
-    /// Changes the limit. Who holds a slot keeps it: a lower limit takes effect as they give back.
+    /// Changes the limit. Who holds slots keeps them: a lower limit takes effect as they give back. Who
+    /// waits for more than it is told so when next in turn.
     pub(crate) fn resize(&self, limit: usize) {
         let word = self
             .update(|word| Some(word.with_limit(limit)))
@@ -130,10 +149,16 @@ impl Permits {
     fn hand_on(&self) {
         loop {
             let mut queue = lock(&self.queue);
-            if self.update(Word::hand_on).is_none() {
+            let Some(slots) = queue.wanted() else { return };
+            let Some(word) = self.update(|word| word.serve(slots)) else {
                 return;
-            }
-            let waker = queue.grant();
+            };
+            let served = if word.dooms(slots) {
+                Err(Doomed)
+            } else {
+                Ok(())
+            };
+            let waker = queue.serve(served);
             drop(queue);
             // Outside the lock: what is woken may run here and now.
             waker.wake();

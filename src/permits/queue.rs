@@ -28,8 +28,32 @@ pub(super) struct Queue {
 struct Node {
     before: Option<usize>,
     after: Option<usize>,
-    /// Taken when the slot has come, and with it the node out of the list.
-    waker: Option<Waker>,
+    slots: u32,
+    turn: Turn,
+}
+
+/// How it stands with one in the queue. Only who waits is in the list.
+#[derive(Debug)]
+enum Turn {
+    Waits(Waker),
+    /// The slots have come.
+    Came,
+    /// They never will.
+    Doomed,
+}
+
+/// The limit has become less than what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doomed;
+
+/// What one who leaves the queue leaves behind.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// A wait, and its waker, to be dropped outside of the lock.
+    Wait(#[allow(dead_code, reason = "kept only to be dropped")] Waker),
+    /// So many slots, which have come.
+    Slots(u32),
+    Nothing,
 }
 
 /// A place in the queue; must end in [`Queue::poll`] being ready or in [`Queue::remove`].
@@ -48,12 +72,17 @@ impl Queue {
         }
     }
 
-    /// Joins at the end.
-    pub(super) fn push(&mut self, waker: Waker) -> Place {
+    pub(super) fn discipline(&self) -> Discipline {
+        self.discipline
+    }
+
+    /// Joins at the end, to wait for `slots`.
+    pub(super) fn push(&mut self, slots: u32, waker: Waker) -> Place {
         let node = Node {
             before: self.last,
             after: None,
-            waker: Some(waker),
+            slots,
+            turn: Turn::Waits(waker),
         };
         let index = if let Some(index) = self.free.pop() {
             self.nodes[index] = node;
@@ -70,41 +99,69 @@ impl Queue {
         Place(index)
     }
 
-    /// Takes who is next out of the list; returns whom to wake. Somebody must be waiting.
-    pub(super) fn grant(&mut self) -> Waker {
-        let next = match self.discipline {
+    fn next(&self) -> Option<usize> {
+        match self.discipline {
             Discipline::Fifo => self.first,
             Discipline::Lifo => self.last,
-        };
-        let next = next.expect("who is counted as waiting is in the queue");
-        self.unlink(next)
-            .expect("who is in the list waits for a slot")
-    }
-
-    /// Whether the slot has come, and the waker that `waker` replaced. A waker may hold a task, and
-    /// the task another place: it must be dropped outside of the lock.
-    pub(super) fn poll(&mut self, place: &Place, waker: &Waker) -> (Poll<()>, Option<Waker>) {
-        match &mut self.nodes[place.0].waker {
-            Some(current) if current.will_wake(waker) => (Poll::Pending, None),
-            Some(current) => (Poll::Pending, Some(mem::replace(current, waker.clone()))),
-            None => {
-                self.free.push(place.0);
-                (Poll::Ready(()), None)
-            }
         }
     }
 
-    /// Leaves the queue. Returns the waker, to be dropped outside of the lock as well, or `None` where
-    /// the slot had come already.
-    #[allow(clippy::needless_pass_by_value, reason = "the place is given up")]
-    pub(super) fn remove(&mut self, place: Place) -> Option<Waker> {
-        let waits = self.nodes[place.0].waker.is_some();
-        let waker = if waits { self.unlink(place.0) } else { None };
-        self.free.push(place.0);
-        waker
+    /// How many slots who is next waits for.
+    pub(super) fn wanted(&self) -> Option<u32> {
+        self.next().map(|next| self.nodes[next].slots)
     }
 
-    fn unlink(&mut self, index: usize) -> Option<Waker> {
+    /// Takes who is next out of the list, served or doomed; returns whom to wake. Somebody must be
+    /// waiting.
+    pub(super) fn serve(&mut self, served: Result<(), Doomed>) -> Waker {
+        let next = self.next().expect("somebody waits");
+        self.unlink(next);
+        let turn = match served {
+            Ok(()) => Turn::Came,
+            Err(Doomed) => Turn::Doomed,
+        };
+        match mem::replace(&mut self.nodes[next].turn, turn) {
+            Turn::Waits(waker) => waker,
+            turn => unreachable!("who is in the list waits, and not {turn:?}"),
+        }
+    }
+
+    /// Whether the slots have come, or never will; and the waker that `waker` replaced. A waker may
+    /// hold a task, and the task another place: it must be dropped outside of the lock.
+    pub(super) fn poll(
+        &mut self,
+        place: &Place,
+        waker: &Waker,
+    ) -> (Poll<Result<(), Doomed>>, Option<Waker>) {
+        let served = match &mut self.nodes[place.0].turn {
+            Turn::Waits(current) if current.will_wake(waker) => return (Poll::Pending, None),
+            Turn::Waits(current) => {
+                let replaced = mem::replace(current, waker.clone());
+                return (Poll::Pending, Some(replaced));
+            }
+            Turn::Came => Ok(()),
+            Turn::Doomed => Err(Doomed),
+        };
+        self.free.push(place.0);
+        (Poll::Ready(served), None)
+    }
+
+    /// Leaves the queue.
+    #[allow(clippy::needless_pass_by_value, reason = "the place is given up")]
+    pub(super) fn remove(&mut self, place: Place) -> Left {
+        self.free.push(place.0);
+        let node = &mut self.nodes[place.0];
+        match mem::replace(&mut node.turn, Turn::Doomed) {
+            Turn::Came => Left::Slots(node.slots),
+            Turn::Waits(waker) => {
+                self.unlink(place.0);
+                Left::Wait(waker)
+            }
+            Turn::Doomed => Left::Nothing,
+        }
+    }
+
+    fn unlink(&mut self, index: usize) {
         let Node { before, after, .. } = self.nodes[index];
         match before {
             Some(before) => self.nodes[before].after = after,
@@ -114,6 +171,5 @@ impl Queue {
             Some(after) => self.nodes[after].before = before,
             None => self.last = before,
         }
-        self.nodes[index].waker.take()
     }
 }

@@ -1,6 +1,7 @@
 //! Limit, taken and waiting in one word, and the steps from one to the next.
 
-/// 21 bits each. A step returns `None` where it cannot be made.
+/// 21 bits each. A step returns `None` where it cannot be made. Nobody asks for more slots than
+/// [`MAX`](Self::MAX) and one, so sums do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) limit: u32,
@@ -40,20 +41,35 @@ impl Word {
         Self { limit, ..self }
     }
 
-    pub(super) fn take(self) -> Option<Self> {
-        let taken = self.taken + 1;
-        (taken <= self.limit && self.waiting == 0).then_some(Self { taken, ..self })
+    /// Takes `slots` where they are free and nobody waits.
+    pub(super) fn take(self, slots: u32) -> Option<Self> {
+        if self.waiting == 0 {
+            self.overtake(slots)
+        } else {
+            None
+        }
     }
 
-    pub(super) fn give_back(self) -> Option<Self> {
-        let taken = self.taken.checked_sub(1)?;
+    /// Takes `slots` where they are free, also past those who wait.
+    pub(super) fn overtake(self, slots: u32) -> Option<Self> {
+        let taken = self.taken + slots;
+        (taken <= self.limit).then_some(Self { taken, ..self })
+    }
+
+    pub(super) fn give_back(self, slots: u32) -> Option<Self> {
+        let taken = self.taken.checked_sub(slots)?;
         Some(Self { taken, ..self })
     }
 
-    /// Only where no slot can be taken, or a wait would begin that nobody ends.
-    pub(super) fn wait(self) -> Option<Self> {
+    /// Whether `slots` are more than there will ever be. A limit of zero is a pause: it dooms nobody.
+    pub(super) const fn dooms(self, slots: u32) -> bool {
+        self.limit > 0 && slots > self.limit
+    }
+
+    /// Only where `may_take` declines, or a wait would begin that nobody ends.
+    pub(super) fn wait(self, may_take: impl Fn(Self) -> Option<Self>) -> Option<Self> {
         let waiting = self.waiting + 1;
-        self.take().is_none().then_some(Self { waiting, ..self })
+        may_take(self).is_none().then_some(Self { waiting, ..self })
     }
 
     pub(super) fn leave(self) -> Option<Self> {
@@ -61,13 +77,12 @@ impl Word {
         Some(Self { waiting, ..self })
     }
 
-    pub(super) fn hand_on(self) -> Option<Self> {
-        let waiting = self.waiting.checked_sub(1)?;
-        let taken = self.taken + 1;
-        (taken <= self.limit).then_some(Self {
-            taken,
-            waiting,
-            ..self
-        })
+    /// Ends the wait of one who asked for `slots`: with them, or without where he is doomed.
+    pub(super) fn serve(self, slots: u32) -> Option<Self> {
+        let left = self.leave()?;
+        if self.dooms(slots) {
+            return Some(left);
+        }
+        left.overtake(slots)
     }
 }

@@ -104,6 +104,8 @@ where
     let bulkhead = BulkheadLayer::new(8);
     let queue = Queue::fifo(8, secs(1));
     let queued = BulkheadLayer::builder(8).queue(queue).build();
+    let keyed = BulkheadLayer::builder(8).keyed(100, |req: &u32| req % 10);
+    let queued_keyed = keyed.clone().queue(queue);
     let retry = RetryLayer::builder()
         .backoff(Backoff::none())
         .build()
@@ -111,6 +113,17 @@ where
     let timeout = TimeoutLayer::new(secs(10)).unwrap();
     assert_free("bulkhead", bulkhead.layer(inner.clone()));
     assert_free("queued bulkhead", queued.layer(inner.clone()));
+    let weighted = BulkheadLayer::builder(8).weight(|req: &u32| *req as usize % 8);
+    assert_free("weights", weighted.build().layer(inner.clone()));
+    assert_free(
+        "keyed bulkhead",
+        keyed.build().unwrap().layer(inner.clone()),
+    );
+    let queued_keyed = queued_keyed.build().unwrap();
+    assert_free("queued keyed bulkhead", queued_keyed.layer(inner.clone()));
+    let keyed = breaker().count_window(100, rare());
+    let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
+    assert_free("keyed breaker", keyed.layer(inner.clone()));
     assert_free("retry", retry.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
@@ -227,6 +240,8 @@ fn a_call_that_is_refused_allocates_nothing() {
     let no_queue = Queue::fifo(0, secs(1));
     let full = BulkheadLayer::builder(0).queue(no_queue).build();
     assert_refused(Reason::BulkheadFull, full.layer(inner));
+    let full = BulkheadLayer::builder(0).keyed(1, |_: &u32| 1);
+    assert_refused(Reason::BulkheadFull, full.build().unwrap().layer(inner));
 
     let expired = steadfast::Context::new().with_deadline(Instant::now());
     expired.sync_scope(|| {

@@ -16,6 +16,7 @@ use steadfast::{
     classify::{AnyError, Failure, FailureKind, Hint},
     context::Scope,
     error::{Lift, LiftFuture},
+    keyed::ByRef,
     retry::*,
     timeout::*,
 };
@@ -62,6 +63,29 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         Queue,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
+    type ByHost = ByRef<fn(&()) -> &str>;
+    send_sync_debug::<(
+        KeyedBulkheadLayer<String, ByHost>,
+        QueuedKeyedBulkheadLayer<String, ByHost>,
+        BulkheadBuilder<Queue, One, Keyed<String, ByHost>>,
+        KeyedBulkheadHandle<String>,
+        BulkheadSnapshot,
+        One,
+        Several,
+    )>();
+    send_sync_debug::<(
+        KeyedBulkhead<Svc, String, ByHost>,
+        QueuedKeyedBulkhead<Svc, String, ByHost>,
+        KeyedBulkheadFuture<Fut>,
+        BulkheadFuture<Fut, Several>,
+    )>();
+    send_sync_debug::<(
+        KeyedCircuitBreakerLayer<String, ByHost>,
+        KeyedCircuitBreakerBuilder<String, ByHost>,
+        KeyedCircuitBreakerHandle<String>,
+        KeyedCircuitBreaker<Svc, String, ByHost>,
+        KeyedCircuitBreakerFuture<Fut, AnyError>,
+    )>();
     send_sync_debug::<(
         CircuitBreakerLayer,
         CircuitBreakerBuilder,
@@ -97,6 +121,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     )>();
     fn debug<T: Debug>() {}
     debug::<(QueuedBulkheadFuture<Svc, ()>, ReadyTimeoutFuture<Svc, ()>)>();
+    debug::<QueuedKeyedBulkheadFuture<Svc, ()>>();
     debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
 }
 
@@ -104,6 +129,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
 fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();
     small::<BulkheadFuture<Fut>>(bare + 24);
+    small::<KeyedBulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
     // A timer or an attempt, what another takes, and where the call stands.
     let again = size_of::<(Svc, Option<()>)>();
@@ -132,9 +158,15 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(BulkheadLayer::new(1).layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
+    let local_key = |_: &u32| Rc::clone(&local);
+    let keyed = BulkheadLayer::builder(1).keyed(1, local_key);
+    answers(keyed.clone().build().unwrap().layer(inner));
+    answers(keyed.queue(queue).build().unwrap().layer(inner));
     let breaker = CircuitBreakerLayer::builder().build().unwrap();
     answers(breaker.layer(inner));
     answers(breaker.back_pressure().layer(inner));
+    let keyed = CircuitBreakerLayer::builder().keyed(1, local_key);
+    answers(keyed.build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));

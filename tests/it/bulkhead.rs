@@ -320,6 +320,86 @@ async fn services_of_one_layer_and_its_clones_share_the_permits() {
     );
 }
 
+/// A request weighs what it takes, in milliseconds.
+fn weight(act: &Act) -> usize {
+    match act {
+        Act::Take(duration) => duration.as_millis() as usize,
+        _ => 0,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_takes_as_many_permits_as_it_weighs_and_gives_them_back() {
+    let layer = BulkheadLayer::builder(5).weight(weight).build();
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let handle = layer.handle();
+    let three = bulkhead.ready().await.unwrap().call(Act::Take(ms(3)));
+    assert_eq!(handle.in_flight(), 3);
+    assert_eq!(
+        reason(send(&mut bulkhead, Act::Take(ms(3))).await),
+        Reason::BulkheadFull
+    );
+    let two = bulkhead.ready().await.unwrap().call(Act::Take(ms(2)));
+    assert_eq!(handle.in_flight(), 5);
+    two.await.unwrap();
+    assert_eq!(handle.in_flight(), 3);
+    drop(three);
+    assert_eq!(handle.in_flight(), 0);
+    send_contained(&bulkhead, Act::Panic).await.unwrap_err();
+    let weightless = bulkhead.ready().await.unwrap().call(Act::Hang);
+    assert_eq!(handle.in_flight(), 1, "zero counts as one");
+    drop(weightless);
+    assert_eq!(handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_heavier_than_the_limit_is_refused_at_once_also_where_it_might_wait() {
+    let layer = BulkheadLayer::builder(4)
+        .weight(weight)
+        .queue(Queue::fifo(9, secs(9)))
+        .build();
+    let (mut bulkhead, handle) = (layer.layer(Scripted::new().0), layer.handle());
+    let before = Instant::now();
+    let heavy = bulkhead.call(Act::Take(ms(5))).await;
+    assert_eq!(reason(heavy), Reason::BulkheadFull);
+
+    // So is one that waits, when it is next and the limit has been lowered below its weight.
+    let mut running = Box::pin(bulkhead.call(Act::Take(ms(4))));
+    assert!(poll_once(running.as_mut()).is_pending());
+    let mut heavy = Box::pin(bulkhead.call(Act::Take(ms(3))));
+    let mut light = Box::pin(bulkhead.call(Act::Succeed));
+    assert!(poll_once(heavy.as_mut()).is_pending());
+    assert!(poll_once(light.as_mut()).is_pending());
+    handle.resize(2);
+    assert_eq!(reason(heavy.await), Reason::BulkheadFull);
+    assert_eq!(handle.waiting(), 1);
+    drop(running);
+    assert_eq!(light.await, Ok(1));
+    assert_eq!((handle.in_flight(), before.elapsed()), (0, ms(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_call_in_front_of_the_queue_is_not_starved_by_light_ones() {
+    let layer = BulkheadLayer::builder(4)
+        .weight(weight)
+        .queue(Queue::fifo(99, secs(9)))
+        .build();
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut light: Vec<_> = (0..4).map(|_| Box::pin(bulkhead.call(Act::Hang))).collect();
+    for call in &mut light {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    let mut heavy = Box::pin(bulkhead.call(Act::Take(ms(4))));
+    assert!(poll_once(heavy.as_mut()).is_pending());
+    for running in light {
+        let mut newcomer = Box::pin(bulkhead.call(Act::Succeed));
+        assert!(poll_once(newcomer.as_mut()).is_pending(), "it overtakes");
+        drop(running);
+        assert!(poll_once(newcomer.as_mut()).is_pending(), "it overtakes");
+    }
+    assert_eq!(heavy.await, Ok(1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn over_threads_the_limit_holds_and_nobody_is_forgotten() {
     let (service, watch) = Scripted::new();

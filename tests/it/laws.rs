@@ -217,6 +217,13 @@ macro_rules! laws {
 laws! {
     bulkhead: Inner, BulkheadLayer::new(2);
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
+    weighted_bulkhead: Inner, BulkheadLayer::builder(6).weight(|_: &Act| 3).build();
+    keyed_bulkhead: Inner, BulkheadLayer::builder(2).keyed(3, |_: &Act| "key").build().unwrap();
+    queued_keyed_bulkhead: Always, BulkheadLayer::builder(2)
+        .keyed(3, |_: &Act| "key")
+        .queue(Queue::fifo(2, secs(1)))
+        .build()
+        .unwrap();
     circuit_breaker: Inner, CircuitBreakerLayer::builder()
         .consecutive_failures(1000)
         .time_window(secs(60), Thresholds::slow_call_rate(1.0))
@@ -229,6 +236,11 @@ laws! {
         .build()
         .unwrap()
         .back_pressure();
+    keyed_circuit_breaker: Inner, CircuitBreakerLayer::builder()
+        .consecutive_failures(1000)
+        .keyed(2, |_: &Act| "key")
+        .build()
+        .unwrap();
     disabled_circuit_breaker: Inner, CircuitBreakerLayer::builder()
         .mode(Mode::Disabled)
         .build()

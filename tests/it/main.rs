@@ -13,6 +13,7 @@ mod circuit_breaker;
 mod circuit_breaker_back_pressure;
 mod circuit_breaker_modes;
 mod errors;
+mod keyed;
 mod laws;
 mod retry;
 mod run;

@@ -303,6 +303,104 @@ async fn its_gauges_are_right_again_after_a_drop_a_panic_and_a_wait_in_vain() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keyed_bulkhead_tells_its_permits_over_all_keys_and_what_became_of_keys() {
+    let by_time = |act: &Act| match act {
+        Act::Take(duration) => duration.as_millis(),
+        _ => 0,
+    };
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = BulkheadLayer::builder(2).name("db").keyed(2, by_time);
+        builder.build().unwrap()
+    });
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    for millis in [1, 2, 3] {
+        send(&mut bulkhead, Act::Take(ms(millis))).await.unwrap();
+    }
+    let mut running = Vec::new();
+    for millis in [4, 4, 5] {
+        let call = bulkhead.ready().await.unwrap().call(Act::Take(ms(millis)));
+        running.push(call);
+    }
+    send(&mut bulkhead, Act::Take(ms(6))).await.unwrap_err();
+    send(&mut bulkhead, Act::Take(ms(4))).await.unwrap_err();
+    let all = metrics.take();
+    let gauges = [("bulkhead_in_flight[]", 3.0), ("bulkhead_limit[]", 2.0)];
+    assert_metrics(&all, "bulkhead", &gauges);
+    let keys = [
+        (r#"keys["bulkhead"]"#, 2.0),
+        (r#"keys_evicted_total["bulkhead"]"#, 3.0),
+        (r#"keys_overflow_total["bulkhead"]"#, 1.0),
+    ];
+    assert_metrics(&all, "keys", &keys);
+    let rejected = [(r#"rejected_total["bulkhead", "bulkhead_full"]"#, 2.0)];
+    assert_metrics(&all, "rejected", &rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keyed_breakers_tell_how_many_are_in_each_state() {
+    // One key for each kind of act.
+    let by_kind = |act: &Act| std::mem::discriminant(act);
+    let (layer, metrics) = Metrics::record(|| {
+        CircuitBreakerLayer::builder()
+            .name("db")
+            .consecutive_failures(1)
+            .keyed(2, by_kind)
+            .build()
+            .unwrap()
+    });
+    let mut breaker = layer.layer(Scripted::new().0);
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    send(&mut breaker, Act::Fail(1)).await.unwrap_err();
+    let all = metrics.take();
+    let state = "circuit_breaker_state";
+    let states = [
+        (r#"circuit_breaker_state["closed"]"#, 1.0),
+        (r#"circuit_breaker_state["open"]"#, 1.0),
+    ];
+    assert_metrics(&all, state, &states);
+    let rejected = [(r#"rejected_total["circuit_breaker", "circuit_open"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    // The closed one is forgotten for one that opens, and a third finds no room while both are in use.
+    send(&mut breaker, Act::FailTimes(9)).await.unwrap_err();
+    let pins = [Act::Fail(1), Act::FailTimes(9)].map(|act| {
+        let pin = layer.handle().get(&by_kind(&act));
+        pin.unwrap()
+    });
+    send(&mut breaker, Act::FailAfter(ms(1))).await.unwrap_err();
+    let all = metrics.take();
+    // Since the last time: one fewer is closed, and one more is open.
+    let states = [
+        (r#"circuit_breaker_state["closed"]"#, -1.0),
+        (r#"circuit_breaker_state["open"]"#, 1.0),
+    ];
+    assert_metrics(&all, state, &states);
+    let keys = [
+        (r#"keys_evicted_total["circuit_breaker"]"#, 1.0),
+        (r#"keys_overflow_total["circuit_breaker"]"#, 1.0),
+    ];
+    assert_metrics(&all, "keys", &keys);
+    drop(pins);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulkhead_tells_of_calls_by_their_weight() {
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = BulkheadLayer::builder(5).name("db").weight(|_: &Act| 3);
+        builder.build()
+    });
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let running = bulkhead.ready().await.unwrap().call(Act::Hang);
+    send(&mut bulkhead, Act::Succeed).await.unwrap_err();
+    let in_flight = [("bulkhead_in_flight[]", 3.0)];
+    assert_metrics(&metrics.take(), "bulkhead_in", &in_flight);
+    drop(running);
+    let gone = [("bulkhead_in_flight[]", -3.0)]; // it was read, and began again from zero
+    assert_metrics(&metrics.take(), "bulkhead_in", &gone);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_tells_how_often_it_retried_and_why_it_stopped() {
     let budget = Budget::new(1.0).unwrap().with_floor(0);
     let (layer, metrics) = Metrics::record(|| {

@@ -57,7 +57,7 @@ struct Slot {
 
 impl Slot {
     fn try_take(room: &PooledArc<Room>) -> Option<Self> {
-        room.slots.try_take().then(|| {
+        room.slots.try_take(1).then(|| {
             let mut course = Course::begun();
             course.called();
             let room = room.clone();
@@ -71,7 +71,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let room = &*self.room;
-        room.slots.give_back();
+        room.slots.give_back(1);
         room.detached.decrement(1.0);
         match self.course.ending() {
             Ending::Completed => room.completed.increment(1),

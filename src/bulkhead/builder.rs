@@ -1,0 +1,256 @@
+//! The settings of a bulkhead.
+
+use std::{marker::PhantomData, num::NonZeroUsize, time::Duration};
+
+use super::{
+    BulkheadLayer, KeyedBulkheadLayer, One, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer,
+    keyed::Keys,
+    shared::{Metrics, Shared, Waiting},
+};
+use crate::{
+    error::{InvalidSetting, Reason},
+    keyed::Key,
+    permits::Discipline,
+    pooled::PooledArc,
+};
+
+/// How many calls may wait, how long, and in which order they are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Queue {
+    pub(super) capacity: usize,
+    pub(super) max_wait: Duration,
+    pub(super) discipline: Discipline,
+}
+
+impl Queue {
+    /// First come, first served: fair. `capacity` calls may wait, each for at most `max_wait`.
+    ///
+    /// Zero of either refuses at once. A capacity of more than 2,097,151 counts as that.
+    pub const fn fifo(capacity: usize, max_wait: Duration) -> Self {
+        let discipline = Discipline::Fifo;
+        Self {
+            capacity,
+            max_wait,
+            discipline,
+        }
+    }
+
+    /// Last come, first served: unfair, but under lasting overload those served have waited the least,
+    /// and those who waited the most are those whose callers have gone.
+    pub const fn lifo(capacity: usize, max_wait: Duration) -> Self {
+        let discipline = Discipline::Lifo;
+        Self {
+            capacity,
+            max_wait,
+            discipline,
+        }
+    }
+
+    const REASONS: [Reason; 3] = [
+        Reason::BulkheadFull,
+        Reason::QueueTimeout,
+        Reason::DeadlineExceeded,
+    ];
+}
+
+/// The settings of a bulkhead; made by [`BulkheadLayer::builder`]. Only those of a [keyed](Self::keyed)
+/// one can be wrong.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BulkheadBuilder<Q = (), W = One, N = ()> {
+    name: &'static str,
+    max: usize,
+    queue: Q,
+    weight: W,
+    keys: N,
+}
+
+/// The settings of a bulkhead with a limit for each key; made by [`BulkheadBuilder::keyed`].
+#[derive(Clone, Debug)]
+pub struct Keyed<K, F> {
+    max_keys: usize,
+    idle_time: Duration,
+    key: F,
+    owned: PhantomData<fn() -> K>,
+}
+
+impl BulkheadBuilder {
+    pub(super) const fn new(max: usize) -> Self {
+        Self {
+            name: "bulkhead",
+            max,
+            queue: (),
+            weight: One,
+            keys: (),
+        }
+    }
+}
+
+impl<Q, W, N> BulkheadBuilder<Q, W, N> {
+    /// Names the layer, for metrics, events and refusals. Default: `"bulkhead"`.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Lets calls wait where too few permits are free. Default: none.
+    pub fn queue(self, queue: Queue) -> BulkheadBuilder<Queue, W, N> {
+        let Self {
+            name,
+            max,
+            weight,
+            keys,
+            ..
+        } = self;
+        BulkheadBuilder {
+            name,
+            max,
+            queue,
+            weight,
+            keys,
+        }
+    }
+
+    /// Says how many permits a request takes, such as one for each of its parts. Default: one.
+    ///
+    /// A call takes all its permits or none. Zero counts as one. A call that weighs more than the limit
+    /// could never be admitted and is refused at once; so is one in the queue, when its turn comes and the
+    /// limit has been lowered below its weight. A limit of zero refuses or makes wait whatever the
+    /// weight.
+    ///
+    /// **Who waits for many permits is not starved** by those who ask for few: in a
+    /// [FIFO](Queue::fifo) queue nobody is served before the one in front. So permits that are free,
+    /// but too few for that one, stay free; a heavy call costs the time in which they gather.
+    pub fn weight<Req, F>(self, weight: F) -> BulkheadBuilder<Q, F, N>
+    where
+        F: Fn(&Req) -> usize,
+    {
+        let Self {
+            name,
+            max,
+            queue,
+            keys,
+            ..
+        } = self;
+        BulkheadBuilder {
+            name,
+            max,
+            queue,
+            weight,
+            keys,
+        }
+    }
+}
+
+impl<Q, W> BulkheadBuilder<Q, W> {
+    /// Gives each key a limit, and a queue, of its own: so many calls in flight to each host, of each
+    /// tenant, by each route. `key` chooses the key of a request; see [`keyed`](crate::keyed) for keys
+    /// that are borrowed from it.
+    ///
+    /// At most `max_keys` keys are kept, at least 1; keys not in use are forgotten as told
+    /// [there](crate::keyed). Where all are in use, a call of yet another key is refused as
+    /// [`BulkheadFull`](Reason::BulkheadFull): to let it pass would be to have no limit for whoever
+    /// brings keys enough. So no more than `max_keys` times the limit are in flight.
+    pub fn keyed<Req, F>(self, max_keys: usize, key: F) -> BulkheadBuilder<Q, W, Keyed<F::Owned, F>>
+    where
+        F: Key<Req>,
+    {
+        let Self {
+            name,
+            max,
+            queue,
+            weight,
+            ..
+        } = self;
+        let keys = Keyed {
+            max_keys,
+            idle_time: Duration::from_secs(600),
+            key,
+            owned: PhantomData,
+        };
+        BulkheadBuilder {
+            name,
+            max,
+            queue,
+            weight,
+            keys,
+        }
+    }
+}
+
+impl<Q, W, K, F> BulkheadBuilder<Q, W, Keyed<K, F>> {
+    /// After which time a key that is not in use may be forgotten though there is room for it. Default:
+    /// 10 min. A bound for memory only: a key that comes again finds the limit that it had.
+    pub const fn idle_time(mut self, idle_time: Duration) -> Self {
+        self.keys.idle_time = idle_time;
+        self
+    }
+}
+
+impl<W> BulkheadBuilder<(), W> {
+    /// Builds the layer.
+    pub fn build(self) -> BulkheadLayer<W> {
+        let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
+        let permits = Waiting::NOT.permits(self.max);
+        BulkheadLayer {
+            shared: PooledArc::new(Shared::new(permits, metrics)),
+            weight: self.weight,
+        }
+    }
+}
+
+impl<W> BulkheadBuilder<Queue, W> {
+    /// Builds the layer.
+    pub fn build(self) -> QueuedBulkheadLayer<W> {
+        let metrics = Metrics::new(self.name, &Queue::REASONS);
+        let permits = Waiting::in_queue(&self.queue).permits(self.max);
+        QueuedBulkheadLayer {
+            shared: PooledArc::new(Shared::new(permits, metrics)),
+            max_wait: self.queue.max_wait,
+            weight: self.weight,
+        }
+    }
+}
+
+impl<W, K: std::hash::Hash + Eq + Clone, F> BulkheadBuilder<(), W, Keyed<K, F>> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If `max_keys` is zero.
+    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, W>, InvalidSetting> {
+        let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
+        let keys = self.keys.build(self.max, Waiting::NOT, metrics)?;
+        Ok(KeyedBulkheadLayer::new(keys, self.keys.key, self.weight))
+    }
+}
+
+impl<W, K: std::hash::Hash + Eq + Clone, F> BulkheadBuilder<Queue, W, Keyed<K, F>> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If `max_keys` is zero.
+    pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W>, InvalidSetting> {
+        let metrics = Metrics::new(self.name, &Queue::REASONS);
+        let waiting = Waiting::in_queue(&self.queue);
+        let keys = self.keys.build(self.max, waiting, metrics)?;
+        let max_wait = self.queue.max_wait;
+        let (key, weight) = (self.keys.key, self.weight);
+        Ok(QueuedKeyedBulkheadLayer::new(keys, key, weight, max_wait))
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone, F> Keyed<K, F> {
+    fn build(
+        &self,
+        max: usize,
+        waiting: Waiting,
+        metrics: Metrics,
+    ) -> Result<Keys<K>, InvalidSetting> {
+        let max_keys = NonZeroUsize::new(self.max_keys)
+            .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
+        Ok(Keys::new(max_keys, self.idle_time, max, waiting, metrics))
+    }
+}

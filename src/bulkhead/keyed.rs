@@ -1,0 +1,233 @@
+//! A limit for each key: the layers, and the state that their services share.
+
+use std::{borrow::Borrow, hash::Hash, num::NonZeroUsize, time::Duration};
+
+use tower::Layer;
+
+use super::{
+    KeyedBulkhead, KeyedBulkheadHandle, One, QueuedKeyedBulkhead,
+    shared::{Metrics, Source, Waiting},
+};
+use crate::{
+    keyed::{Held, KeyMetrics, KeyedMap, Rest, Room},
+    permits::Permits,
+    sync::{
+        AtomicU64, ConstArc,
+        Ordering::{Acquire, Release},
+    },
+    time::{Epoch, nanos},
+};
+
+/// Applies [`KeyedBulkhead`] to a service; made by [`BulkheadBuilder::keyed`].
+///
+/// All services made by one layer, or by its clones, share the same keys and permits.
+///
+/// See the [module docs](super#keys) for an example.
+///
+/// [`BulkheadBuilder::keyed`]: super::BulkheadBuilder::keyed
+#[derive(Debug)]
+#[must_use]
+pub struct KeyedBulkheadLayer<K, F, W = One> {
+    keys: ConstArc<Keys<K>>,
+    key: F,
+    weight: W,
+}
+
+impl<K, F, W> KeyedBulkheadLayer<K, F, W> {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W) -> Self {
+        let keys = ConstArc::new(keys);
+        Self { keys, key, weight }
+    }
+
+    /// Sees and steers the bulkhead.
+    #[must_use]
+    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+        let keys = self.keys.clone();
+        KeyedBulkheadHandle { keys }
+    }
+}
+
+// Not derived: a key need not be `Clone` for that.
+impl<K, F: Clone, W: Clone> Clone for KeyedBulkheadLayer<K, F, W> {
+    fn clone(&self) -> Self {
+        Self {
+            keys: self.keys.clone(),
+            key: self.key.clone(),
+            weight: self.weight.clone(),
+        }
+    }
+}
+
+impl<S, K, F: Clone, W: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W> {
+    type Service = KeyedBulkhead<S, K, F, W>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let Self { keys, key, weight } = self.clone();
+        KeyedBulkhead::new(inner, keys, key, weight)
+    }
+}
+
+/// Applies [`QueuedKeyedBulkhead`] to a service; made by [`BulkheadBuilder::keyed`] and
+/// [`BulkheadBuilder::queue`].
+///
+/// All services made by one layer, or by its clones, share the same keys, permits and queues.
+///
+/// See the [module docs](super#keys) for an example.
+///
+/// [`BulkheadBuilder::keyed`]: super::BulkheadBuilder::keyed
+/// [`BulkheadBuilder::queue`]: super::BulkheadBuilder::queue
+#[derive(Debug)]
+#[must_use]
+pub struct QueuedKeyedBulkheadLayer<K, F, W = One> {
+    keys: ConstArc<Keys<K>>,
+    key: F,
+    weight: W,
+    max_wait: Duration,
+}
+
+impl<K, F, W> QueuedKeyedBulkheadLayer<K, F, W> {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W, max_wait: Duration) -> Self {
+        Self {
+            keys: ConstArc::new(keys),
+            key,
+            weight,
+            max_wait,
+        }
+    }
+
+    /// Sees and steers the bulkhead.
+    #[must_use]
+    pub fn handle(&self) -> KeyedBulkheadHandle<K> {
+        let keys = self.keys.clone();
+        KeyedBulkheadHandle { keys }
+    }
+}
+
+impl<K, F: Clone, W: Clone> Clone for QueuedKeyedBulkheadLayer<K, F, W> {
+    fn clone(&self) -> Self {
+        Self {
+            keys: self.keys.clone(),
+            key: self.key.clone(),
+            weight: self.weight.clone(),
+            max_wait: self.max_wait,
+        }
+    }
+}
+
+impl<S, K, F: Clone, W: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W> {
+    type Service = QueuedKeyedBulkhead<S, K, F, W>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let Self {
+            keys,
+            key,
+            weight,
+            max_wait,
+        } = self.clone();
+        QueuedKeyedBulkhead::new(inner, keys, key, weight, max_wait)
+    }
+}
+
+/// The permits of one key.
+#[derive(Debug)]
+pub(super) struct OfKey {
+    pub(super) permits: Permits,
+    metrics: ConstArc<Metrics>,
+}
+
+impl Source for Held<OfKey> {
+    #[inline]
+    fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    #[inline]
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// The permits of all keys.
+#[derive(Debug)]
+pub(super) struct Keys<K> {
+    pub(super) map: KeyedMap<K, OfKey>,
+    /// The limit of a key.
+    max: AtomicU64,
+    waiting: Waiting,
+    epoch: Epoch,
+    pub(super) metrics: ConstArc<Metrics>,
+    key_metrics: KeyMetrics,
+}
+
+impl<K: Hash + Eq + Clone> Keys<K> {
+    pub(super) fn new(
+        max_keys: NonZeroUsize,
+        idle_time: Duration,
+        max: usize,
+        waiting: Waiting,
+        metrics: Metrics,
+    ) -> Self {
+        let max = max.min(Permits::MAX);
+        metrics.limit.set(max as f64);
+        Self {
+            map: KeyedMap::new(max_keys, nanos(idle_time)),
+            max: AtomicU64::new(max as u64),
+            waiting,
+            epoch: Epoch::start(),
+            key_metrics: KeyMetrics::new(&metrics.telemetry),
+            metrics: ConstArc::new(metrics),
+        }
+    }
+
+    /// The permits of `key`, or none where there is no room for it.
+    #[inline]
+    pub(super) fn of<Q>(&self, key: &Q) -> Option<Held<OfKey>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+    {
+        match self.map.get(key) {
+            None => self.of_new(key),
+            known => known,
+        }
+    }
+
+    #[inline(never)]
+    fn of_new<Q>(&self, key: &Q) -> Option<Held<OfKey>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+    {
+        let max = self.max();
+        let of_key = OfKey {
+            permits: self.waiting.permits(max),
+            metrics: self.metrics.clone(),
+        };
+        // Nobody holds a permit of a key that is not in use, so there is nothing to remember.
+        let rest = |_: &OfKey| Rest::AtRest;
+        let entered = self.map.enter(key, of_key, self.epoch.nanos_now(), rest);
+        self.key_metrics.entered(entered.room, entered.evicted);
+        // Whoever changed the limit since then has not met this key.
+        let now = self.max();
+        if now != max {
+            entered.state.permits.resize(now);
+        }
+        (entered.room != Room::None).then_some(entered.state)
+    }
+
+    /// How many calls of a key may be in flight.
+    pub(super) fn max(&self) -> usize {
+        self.max.load(Acquire) as usize
+    }
+
+    pub(super) fn resize(&self, max: usize) {
+        let max = max.min(Permits::MAX);
+        // Before the keys are gone through: a key that comes later finds it.
+        self.max.store(max as u64, Release);
+        for of_key in self.map.all() {
+            // As it is by now: of two who change it at once both may come through last.
+            of_key.permits.resize(self.max());
+        }
+        self.metrics.limit.set(self.max() as f64);
+    }
+}
