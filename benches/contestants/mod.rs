@@ -13,7 +13,9 @@ use steadfast::{
     Rejected,
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, Thresholds},
+    circuit_breaker::{
+        CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds,
+    },
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -180,6 +182,22 @@ fn breaker_slow() -> CircuitBreakerLayer {
     build(CircuitBreakerLayer::builder().count_window(100, half))
 }
 
+fn breaker_ewma() -> CircuitBreakerLayer {
+    let half = Thresholds::failure_rate(0.5);
+    build(CircuitBreakerLayer::builder().ewma_window(Duration::from_secs(10), half))
+}
+
+fn breaker_latency() -> CircuitBreakerLayer {
+    let p99 = LatencyQuantile::above(0.99, Duration::from_secs(1));
+    build(CircuitBreakerLayer::builder().latency_window(Duration::from_secs(60), p99))
+}
+
+/// Over the last hundred calls.
+fn breaker_own() -> CircuitBreakerLayer {
+    let builder = CircuitBreakerLayer::builder();
+    build(builder.trip_when(|it| it.count_window.is_some_and(|window| window.failed > 50)))
+}
+
 /// A breaker with a window of time above a service of which one call in a hundred fails.
 pub(crate) fn breaker_time_with_failures() -> (CircuitBreakerLayer, CircuitBreaker<FailingOneIn>) {
     let layer = breaker_time();
@@ -290,6 +308,9 @@ where
         ("breaker-count", layered(breaker_count(), service)),
         ("breaker-time", layered(breaker_time(), service)),
         ("breaker-slow", layered(breaker_slow(), service)),
+        ("breaker-ewma", layered(breaker_ewma(), service)),
+        ("breaker-latency", layered(breaker_latency(), service)),
+        ("breaker-own", layered(breaker_own(), service)),
         ("bulkhead", layered(bulkhead(), service)),
         ("bulkhead-queued", layered(queued, service)),
         ("tower-limit", layered(concurrency_limit, service)),
