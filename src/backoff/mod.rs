@@ -225,7 +225,7 @@ impl Backoff {
                 let now = smooth(t);
                 let before =
                     f64::from_bits(std::mem::replace(&mut position.previous, now.to_bits()));
-                // Above 2^1023 there is only infinity, and of two of them no difference.
+                // From 2^1024 on there is only infinity, and between two of them no difference.
                 let grown = if now.is_finite() { now - before } else { now };
                 // A float too large for the integer becomes its maximum.
                 ((grown / 1.4 * self.before_jitter(1) as f64) as u64).min(self.cap)
