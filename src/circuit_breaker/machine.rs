@@ -6,7 +6,10 @@
 //! made under a lock, one at a time, each from the word that the deciding call saw: of several that
 //! decide at once one makes the change, and the others find another generation.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use super::{
     cause::Cause,
@@ -338,9 +341,8 @@ impl Machine {
                 if word.is(State::Closed) && closed_for >= self.rules.lasting_nanos {
                     history.open_time = Position::START;
                 }
-                let open_time = &self.rules.open_time;
-                let delay = open_time.next(&mut history.open_time, outside.random());
-                self.until.store(after(now, nanos(delay)), Release);
+                let open_time = self.open_time(&mut history.open_time, outside.random());
+                self.until.store(after(now, nanos(open_time)), Release);
             }
             State::HalfOpen => {
                 let round = Probes::round(next.generation());
@@ -357,6 +359,15 @@ impl Machine {
         drop(history);
         let from = word.state();
         outside.changed(Change { from, to, cause });
+    }
+
+    /// How long to stay open. A function of the user's may panic, and gets its cap: the change of state
+    /// would be left half made, and where the call that trips the breaker is itself unwinding a second
+    /// panic would end the process.
+    fn open_time(&self, position: &mut Position, random: u64) -> Duration {
+        let open_time = &self.rules.open_time;
+        let next = || open_time.next(position, random);
+        catch_unwind(AssertUnwindSafe(next)).unwrap_or(open_time.cap())
     }
 
     pub(super) fn state(&self) -> State {
