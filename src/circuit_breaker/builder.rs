@@ -129,7 +129,8 @@ impl<C> CircuitBreakerBuilder<C> {
     /// jitter](crate::backoff::Jitter::Equal).
     ///
     /// The open time is over *at* its end. With [full jitter](crate::backoff::Jitter::Full), the default of a
-    /// [`Backoff`] of your own, it may be next to nothing.
+    /// [`Backoff`] of your own, it may be next to nothing. One that [panics](Backoff::from_fn) counts as its
+    /// cap.
     pub fn open_time(mut self, backoff: Backoff) -> Self {
         self.settings.open_time = Some(backoff);
         self

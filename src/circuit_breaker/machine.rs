@@ -9,7 +9,10 @@
 //! Whether it only observes is asked where a call would be refused and nowhere else: in all other
 //! respects a shadow is a breaker.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use super::{
     cause::Cause,
@@ -548,9 +551,8 @@ impl Machine {
                 if word.is(State::Closed) && closed_for >= self.rules.lasting_nanos {
                     history.open_time = Position::START;
                 }
-                let open_time = &self.rules.open_time;
-                let delay = open_time.next(&mut history.open_time, outside.random());
-                self.until.store(after(now, nanos(delay)), Release);
+                let open_time = self.open_time(&mut history.open_time, outside.random());
+                self.until.store(after(now, nanos(open_time)), Release);
             }
             State::HalfOpen => {
                 let round = Probes::round(generation);
@@ -599,6 +601,15 @@ impl Machine {
             _ => self.until.load(Acquire),
         };
         (until != FOREVER).then(|| Duration::from_nanos(until.saturating_sub(now)))
+    }
+
+    /// How long to stay open. A function of the user's may panic, and gets its cap: the change of state
+    /// would be left half made, and where the call that trips the breaker is itself unwinding a second
+    /// panic would end the process.
+    fn open_time(&self, position: &mut Position, random: u64) -> Duration {
+        let open_time = &self.rules.open_time;
+        let next = || open_time.next(position, random);
+        catch_unwind(AssertUnwindSafe(next)).unwrap_or(open_time.cap())
     }
 
     pub(super) fn state(&self) -> State {
