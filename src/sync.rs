@@ -92,6 +92,7 @@ pub(crate) use std::sync::Arc as ConstArc;
 
 /// Made once, where loom has nothing to explore. Its own has none.
 pub(crate) use std::sync::OnceLock;
+
 /// Shared ownership, and pointers that do not own, which loom has not.
 #[allow(clippy::disallowed_types, reason = "this is the door")]
 pub(crate) use std::sync::{Arc as StdArc, Weak as StdWeak};

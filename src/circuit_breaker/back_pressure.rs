@@ -146,13 +146,14 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let answer = self.seat.take_up();
         let shared = self.seat.shared();
-        CircuitBreakerFuture(run(
+        run(
             &mut self.inner,
             answer,
             || shared.clone(),
             &shared.telemetry,
             &self.classifier,
             req,
-        ))
+            CircuitBreakerFuture,
+        )
     }
 }

@@ -213,6 +213,9 @@ impl<C> CircuitBreakerBuilder<C> {
     /// At most `max_keys` keys are kept, at least 1. A key that is not in use may be forgotten as told
     /// [there](crate::keyed), and one whose breaker is closed before one whose breaker is not. Where
     /// all are in use, a call of yet another key passes: its breaker would be new, and so closed.
+    ///
+    /// [Listeners](Self::on_state_change) are told of the changes of all breakers, and not of whose. The
+    /// [mode](Self::mode) is that in which each begins.
     pub fn keyed<Req, F>(
         self,
         max_keys: usize,

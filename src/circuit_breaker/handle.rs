@@ -61,7 +61,8 @@ impl CircuitBreakerHandle {
         self.shared.machine.mode()
     }
 
-    /// Tells of each change of state from now on, however slowly it is read.
+    /// Tells of each change of state from now on, however slowly it is read. Where there are keys, of
+    /// those of all breakers.
     #[must_use]
     pub fn state_changes(&self) -> StateChanges {
         self.shared.listeners.subscribe()

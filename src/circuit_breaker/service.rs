@@ -61,45 +61,47 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.shared;
         let answer = shared.machine.admit(&**shared);
-        let future = run(
+        run(
             &mut self.inner,
             answer,
             || shared.clone(),
             &shared.telemetry,
             &self.classifier,
             req,
-        );
-        CircuitBreakerFuture(future)
+            CircuitBreakerFuture,
+        )
     }
 }
 
-/// Makes the call that the machine let pass, with a hold on the breaker; or refuses it.
+/// Makes the call that the machine let pass, with a hold on the breaker; or refuses it. What is made is
+/// wrapped where it is made, or it would be moved there.
 #[inline]
-pub(super) fn run<S, C, P, Req>(
+pub(super) fn run<S, C, P, Req, T>(
     inner: &mut S,
     answer: Result<Pass, Refusal>,
     hold: impl FnOnce() -> P,
     telemetry: &Telemetry,
     classifier: &C,
     req: Req,
-) -> Watched<S::Future, C, P>
+    wrap: impl FnOnce(Watched<S::Future, C, P>) -> T,
+) -> T
 where
     S: Service<Req>,
     C: Clone,
     P: Deref<Target = Shared>,
 {
     match answer {
-        Ok(pass) if pass.is_unwatched() => Watched::unwatched(inner.call(req)),
+        Ok(pass) if pass.is_unwatched() => wrap(Watched::unwatched(inner.call(req))),
         Ok(pass) => {
             // Made before the call, so that a panic in it is accounted for.
             let call = Call::begin(hold(), pass);
             let future = inner.call(req);
-            Watched::admitted(future, call, classifier.clone())
+            wrap(Watched::admitted(future, call, classifier.clone()))
         }
         // The inner service keeps the readiness it reported; the next call admitted uses it.
         Err(refusal) => {
             telemetry.rejected(Reason::CircuitOpen);
-            Watched::rejected(telemetry.name(), refusal)
+            wrap(Watched::rejected(telemetry.name(), refusal))
         }
     }
 }

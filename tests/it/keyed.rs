@@ -13,7 +13,7 @@ use steadfast::{
     Reason,
     backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, KeyedBulkhead, KeyedBulkheadHandle, Queue},
-    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, State, Thresholds},
+    circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, Mode, State, Thresholds},
     keyed::by_ref,
 };
 use tokio::{
@@ -304,6 +304,41 @@ async fn a_breaker_that_is_not_closed_is_forgotten_after_all_that_are() {
     }
     assert!(handle.get("open").is_some() && handle.get("forced").is_none());
     assert_eq!(handle.key_count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mode_that_was_set_for_a_key_is_worth_keeping_and_that_in_which_all_begin_is_not() {
+    let builder = touchy().mode(Mode::Disabled).keyed(2, by_ref(host));
+    let (mut breaker, handle, _) = keyed!(builder.idle_time(secs(1)));
+    let mode = |host: &str| handle.get(host).map(|breaker| breaker.mode());
+    handle
+        .get_or_insert("a")
+        .unwrap()
+        .set_mode(Mode::ObserveOnly);
+    for host in ["b", "c", "d"] {
+        advance(secs(60)).await;
+        call(&mut breaker, host, Act::Succeed).await.unwrap();
+        assert_eq!(mode(host), Some(Mode::Disabled));
+    }
+    assert_eq!(
+        (mode("a"), handle.key_count()),
+        (Some(Mode::ObserveOnly), 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn listeners_are_told_of_the_changes_of_all_breakers() {
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let told = count.clone();
+    let builder = touchy().on_state_change(move |change| {
+        assert_eq!((change.name, change.to), ("hosts", State::Open));
+        told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    });
+    let (mut breaker, _, _) = keyed!(builder.keyed(10, by_ref(host)));
+    for host in ["a", "b", "a", "c"] {
+        call(&mut breaker, host, Act::Fail(1)).await.unwrap_err();
+    }
+    assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]

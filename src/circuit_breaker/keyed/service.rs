@@ -78,15 +78,15 @@ where
         let breaker = self.key.with_key(&req, |key| self.keys.of(key));
         let answer = breaker.machine.admit(&*breaker);
         let telemetry = &self.keys.around.telemetry;
-        let future = run(
+        run(
             &mut self.inner,
             answer,
             || breaker,
             telemetry,
             &self.classifier,
             req,
-        );
-        KeyedCircuitBreakerFuture(future)
+            KeyedCircuitBreakerFuture,
+        )
     }
 }
 
