@@ -43,11 +43,6 @@ enum State<F, C> {
         call: Call,
         classifier: C,
     },
-    /// By a breaker that is disabled.
-    Unwatched {
-        #[pin]
-        future: F,
-    },
     /// In parts, of which the error is made where it is returned: moving a whole `Rejected` about costs
     /// more than making one.
     Rejected {
@@ -65,12 +60,6 @@ impl<F, C> CircuitBreakerFuture<F, C> {
             call,
             classifier,
         };
-        Self { state }
-    }
-
-    #[inline]
-    pub(super) const fn unwatched(future: F) -> Self {
-        let state = State::Unwatched { future };
         Self { state }
     }
 
@@ -107,7 +96,6 @@ where
                 call.end(judge(classifier, &result));
                 result
             }
-            StateProj::Unwatched { future } => return future.poll(cx),
             StateProj::Rejected { layer, refusal } => {
                 let rejected = Rejected::new(layer, Reason::CircuitOpen);
                 let rejected = match refusal.ends_in() {
@@ -197,6 +185,9 @@ impl Call {
         if is_timed && self.is_uneventful(judgement) && !self.is_slow(now) {
             return self.shared.telemetry.ended(Ending::Success);
         }
+        if self.pass.is_unwatched() {
+            return;
+        }
         let (failed, ending) = match judgement {
             Judgement::Seen(Verdict::Success) => (false, Ending::Success),
             Judgement::Seen(Verdict::Failure(_)) => (true, Ending::Failure),
@@ -251,6 +242,9 @@ impl Call {
     /// a call may. Any other says nothing.
     #[cold]
     fn abandon(&self) {
+        if self.pass.is_unwatched() {
+            return;
+        }
         let now = time::now();
         if self.phase == Phase::Inside {
             return self.settle(true, Some(now), Ending::Panicked);

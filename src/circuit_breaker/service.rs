@@ -74,7 +74,6 @@ where
     C: Clone,
 {
     match answer {
-        Ok(pass) if pass.is_unwatched() => CircuitBreakerFuture::unwatched(inner.call(req)),
         Ok(pass) => {
             // Made before the call, so that a panic in it is accounted for.
             let call = Call::begin(shared.clone(), pass);
