@@ -55,6 +55,9 @@
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs.
 //!
+//! Errors being flat, any layer can be switched off by value and the stack keeps its type:
+//! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
+//!
 //! # What they share
 //!
 //! - **[Errors](error)** do not nest: a layer keeps the error type of the service it wraps, and only asks

@@ -14,7 +14,10 @@
 //! | `steadfast_calls_total` | counter | `layer`, `outcome` | calls by how they ended, see below |
 //! | `steadfast_rejected_total` | counter | `layer`, `reason` | calls refused, by [`Reason`] |
 //! | `steadfast_circuit_breaker_state` | gauge | `state` | 1 for the state the breaker is in, 0 for the others; where there are keys, how many are in each |
+//! | `steadfast_circuit_breaker_mode` | gauge | `mode` | 1 for the mode the breaker is in, 0 for the others; not where there are keys |
 //! | `steadfast_circuit_breaker_transitions_total` | counter | `to` | changes of state |
+//! | `steadfast_circuit_breaker_open_seconds` | histogram | | time to recovery: from when the breaker first opened to when it lets every call pass again |
+//! | `steadfast_circuit_breaker_spared_total` | counter | | calls that passed a breaker which only observes, and would else have been refused |
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
@@ -54,10 +57,12 @@
 //! # Events
 //!
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
-//! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
-//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`,
-//! `waited`), a call that runs on, or is cut because too many do (`DEBUG`), and one that panics when
-//! nobody waits for it (`WARN`). A rule of your own that panics, and so decides nothing, is an `ERROR`.
+//! a breaker's state (`INFO`; `from`, `to`, `cause`, `mode`, and `open_for` where it lets every call
+//! pass again), of its mode alone (`INFO`; `from`, `to`), a call that it would refuse if it did more than
+//! observe (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
+//! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
+//! on, or is cut because too many do (`DEBUG`), and one that panics when nobody waits for it (`WARN`). A
+//! listener or a rule of your own that panics is an `ERROR`; such a rule decides nothing.
 //!
 //! # Example
 //!

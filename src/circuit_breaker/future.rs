@@ -64,11 +64,6 @@ enum State<F, C, P: Deref<Target = Shared>> {
         call: Call<P>,
         classifier: C,
     },
-    /// By a breaker that is disabled.
-    Unwatched {
-        #[pin]
-        future: F,
-    },
     /// In parts, of which the error is made where it is returned: moving a whole `Rejected` about costs
     /// more than making one.
     Rejected {
@@ -86,12 +81,6 @@ impl<F, C, P: Deref<Target = Shared>> Watched<F, C, P> {
             call,
             classifier,
         };
-        Self { state }
-    }
-
-    #[inline]
-    pub(super) const fn unwatched(future: F) -> Self {
-        let state = State::Unwatched { future };
         Self { state }
     }
 
@@ -129,7 +118,6 @@ where
                 call.end(judge(classifier, &result));
                 result
             }
-            StateProj::Unwatched { future } => return future.poll(cx),
             StateProj::Rejected { layer, refusal } => {
                 let rejected = Rejected::new(layer, Reason::CircuitOpen);
                 let rejected = match refusal.ends_in() {
@@ -219,6 +207,9 @@ impl<P: Deref<Target = Shared>> Call<P> {
         if is_timed && self.is_uneventful(judgement) && !self.is_slow(now) {
             return self.shared.telemetry.ended(Ending::Success);
         }
+        if self.pass.is_unwatched() {
+            return;
+        }
         let (failed, ending) = match judgement {
             Judgement::Seen(Verdict::Success) => (false, Ending::Success),
             Judgement::Seen(Verdict::Failure(_)) => (true, Ending::Failure),
@@ -291,6 +282,9 @@ impl<P: Deref<Target = Shared>> Call<P> {
     /// a call may. Any other says nothing.
     #[cold]
     fn abandon(&self) {
+        if self.pass.is_unwatched() {
+            return;
+        }
         let now = time::now();
         if self.phase == Phase::Inside {
             return self.settle(true, Some(now), Ending::Panicked);

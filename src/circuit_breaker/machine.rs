@@ -82,7 +82,7 @@ impl Pass {
         self.0.is(State::HalfOpen)
     }
 
-    /// Whether the call is to run as if there were no breaker. It is then not settled either.
+    /// Whether nobody is to be told how the call ends.
     #[inline]
     pub(super) const fn is_unwatched(self) -> bool {
         self.0.is(State::Disabled)
@@ -260,7 +260,7 @@ impl Machine {
         (self.load() == word).then_some(Err(refusal))
     }
 
-    /// Of a state that time may end. `None` where another state is to be asked.
+    /// Of a state that time may end: also what most calls ask while a service is down. `None` where another state is to be asked.
     fn ask_until_over(&self, word: Word, asks: Asks, outside: &impl Outside) -> Option<Answer> {
         let (state, pass) = (word.state(), Pass(word));
         let until = self.until.load(Acquire);
@@ -346,31 +346,38 @@ impl Machine {
         if self.load() != word {
             return; // the state has changed since, and this result is not for it
         }
-        match word.state() {
-            State::Closed | State::Recovering | State::ForcedClosed => {
-                let trip = &self.rules.trip;
-                let panicked = || outside.rule_panicked();
-                let cause = trip.record(word.generation(), outcome, &now, panicked);
-                // Counts where it is forced closed are there to be seen: it was told what to do.
-                if let Some(cause) = cause.filter(|_| !word.is(State::ForcedClosed)) {
-                    self.change(word, State::Open, cause, now(), outside);
-                }
+        if word.is(State::HalfOpen) {
+            return self.settle_probe(word, outcome, now, outside);
+        }
+        let panicked = || outside.rule_panicked();
+        let trip = &self.rules.trip;
+        if let Some(cause) = trip.record(word.generation(), outcome, &now, panicked) {
+            // What was told to be closed counts, and stays; what is disabled, whoever hands it in.
+            if word.is(State::Closed) || word.is(State::Recovering) {
+                self.change(word, State::Open, cause, now(), outside);
             }
-            State::HalfOpen => {
-                let settled = |probes: Probes| {
-                    // Who decided is about to change the state; a success would end the row of
-                    // failures by which they did.
-                    if self.rules.probes.decide(probes).is_some() {
-                        return None;
-                    }
-                    let in_flight = probes.in_flight.checked_sub(1)?;
-                    Some(tally(probes, in_flight, 1, outcome))
-                };
-                if let Some(probes) = self.update_probes(word, settled) {
-                    self.decide(word, probes, now(), outside);
-                }
+        }
+    }
+
+    #[inline(never)]
+    fn settle_probe(
+        &self,
+        word: Word,
+        outcome: Outcome,
+        now: impl Fn() -> u64,
+        outside: &impl Outside,
+    ) {
+        let settled = |probes: Probes| {
+            // Who decided is about to change the state; a success would end the row of failures by
+            // which they did.
+            if self.rules.probes.decide(probes).is_some() {
+                return None;
             }
-            State::Open | State::ForcedOpen | State::Disabled => {}
+            let in_flight = probes.in_flight.checked_sub(1)?;
+            Some(tally(probes, in_flight, 1, outcome))
+        };
+        if let Some(probes) = self.update_probes(word, settled) {
+            self.decide(word, probes, now(), outside);
         }
     }
 

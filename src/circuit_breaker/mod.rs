@@ -4,6 +4,7 @@
 //! are refused at once, with [`Reason::CircuitOpen`](crate::Reason::CircuitOpen) and the time after
 //! which to come back, and the inner service is left alone. When its open time is over it is
 //! *half-open*: a few calls pass as probes, and decide whether it closes or opens again, for longer.
+//! With a [`Ramp`] it is *recovering* before it closes: a growing share of the calls passes.
 //!
 //! **Rules** are joined by *or*:
 //!
@@ -29,6 +30,17 @@
 //! [`Context`](crate::Context) had passed, or it had run longer than
 //! [the slow-call bound](CircuitBreakerBuilder::slow_call_duration) since it was first found pending.
 //! Else it is ignored. A probe's place comes back in any case.
+//!
+//! **Modes.** A breaker may do as its rules say, only observe what it would do, be forced open or
+//! closed, or be disabled; see [`Mode`]. A [handle](CircuitBreakerHandle) sets the mode while calls run.
+//!
+//! **Who is told.** [Listeners](CircuitBreakerBuilder::on_state_change) and
+//! [streams](CircuitBreakerHandle::state_changes) of each [`StateChange`], beside
+//! [metrics and events](crate::telemetry). A breaker that closes tells its time to recovery.
+//!
+//! **Back-pressure.** Below a balancer or a buffer a service that says it is ready and then refuses is
+//! in the way. There [`back_pressure`](CircuitBreakerLayer::back_pressure) makes readiness the
+//! reservation: see [`BackPressureCircuitBreaker`].
 //!
 //! **Cost.** A call that is answered at once, under rules that look at failures and at numbers of
 //! calls, reads no clock and writes no memory that another thread reads. A rule for slow calls reads

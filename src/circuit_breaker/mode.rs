@@ -10,7 +10,7 @@ use super::word::State;
 /// | [`ObserveOnly`](Self::ObserveOnly) | all pass | counted and judged, of those it would have let pass | yes |
 /// | [`ForcedClosed`](Self::ForcedClosed) | all pass | counted, judged by no rule | no |
 /// | [`ForcedOpen`](Self::ForcedOpen) | all refused | none | no |
-/// | [`Disabled`](Self::Disabled) | all pass | neither classified, timed, counted nor told | no |
+/// | [`Disabled`](Self::Disabled) | all pass | neither counted nor told | no |
 ///
 /// Set when the breaker is built, by [`mode`](super::CircuitBreakerBuilder::mode), and while it runs,
 /// by [`set_mode`](super::CircuitBreakerHandle::set_mode). The forced ones can be set for a time, too.
@@ -30,7 +30,8 @@ pub enum Mode {
     ForcedClosed,
     /// Refuses every call.
     ForcedOpen,
-    /// As if it were not there: calls pass, and nothing is asked, counted or told about them.
+    /// As if it were not there: calls pass, and nothing of them is counted or told, not even in
+    /// [metrics](crate::telemetry). The classifier is asked, and whatever it says is dropped.
     Disabled,
 }
 

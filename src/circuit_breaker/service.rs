@@ -91,7 +91,6 @@ where
     P: Deref<Target = Shared>,
 {
     match answer {
-        Ok(pass) if pass.is_unwatched() => wrap(Watched::unwatched(inner.call(req))),
         Ok(pass) => {
             // Made before the call, so that a panic in it is accounted for.
             let call = Call::begin(hold(), pass);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use steadfast::{
-    Reason, Verdict,
+    Reason,
     backoff::{Backoff, Jitter},
     circuit_breaker::{
         Cause, CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
@@ -107,21 +107,6 @@ async fn a_breaker_built_in_a_mode_can_be_told_otherwise() {
     assert_eq!(handle.state(), State::Closed);
     assert_eq!(handle.snapshot().statistics.consecutive_failures, 0);
     assert_eq!(passed(&mut breaker, &watch, 10, Act::Fail(1)).await, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_disabled_breaker_does_not_even_ask_its_classifier() {
-    let layer = CircuitBreakerLayer::builder()
-        .mode(Mode::Disabled)
-        .classifier(|_: Result<&u32, &Error>| -> Verdict { panic!("asked") })
-        .build()
-        .unwrap();
-    let mut breaker = layer.layer(Scripted::new().0);
-    assert_eq!(send(&mut breaker, Act::Take(ms(1))).await, Ok(1));
-    assert_eq!(
-        send(&mut breaker, Act::Fail(7)).await,
-        Err(Error::Failed(7))
-    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use steadfast::{
-    ServiceBuilderExt,
+    Reason, ServiceBuilderExt,
     backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::{Cause, CircuitBreakerHandle, CircuitBreakerLayer, State, Thresholds},
+    circuit_breaker::{Cause, CircuitBreakerHandle, CircuitBreakerLayer, Mode, State, Thresholds},
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
 use tokio::time::{Instant, advance};
-use tower::{Service, ServiceBuilder, service_fn, util::BoxCloneSyncService};
+use tower::{
+    Service, ServiceBuilder, service_fn,
+    util::{BoxCloneSyncService, option_layer},
+};
 
 use crate::support::{Act, Error, Scripted, Watch, ms, secs, send};
 
@@ -76,6 +79,60 @@ async fn an_outage_is_seen_is_not_amplified_and_is_over_when_it_is_over() {
         send(&mut stack, Act::Succeed).await.unwrap();
     }
     assert_eq!(breaker.state(), State::Closed);
+}
+
+/// A stack of which each layer is switched on or off by value; and what its breaker does if it is on.
+fn switched(on: [bool; 5]) -> impl Service<Act, Response = u32, Error = Error> + Clone {
+    let [bulkhead, queued, retry, breaker, timeout] = on;
+    let queue = BulkheadLayer::builder(0).queue(Queue::fifo(0, secs(1)));
+    let full = BulkheadLayer::builder(0).name("full").build();
+    let retries = RetryLayer::builder().without_budget().max_attempts(2);
+    let retries = retries.backoff(Backoff::none()).build().unwrap();
+    let open = CircuitBreakerLayer::builder().mode(Mode::ForcedOpen);
+    let open = open.build().unwrap();
+    let short = TimeoutLayer::new(ms(10)).unwrap();
+    ServiceBuilder::new()
+        .layer(option_layer(bulkhead.then_some(full)))
+        .layer(option_layer(queued.then_some(queue.build())))
+        .layer(option_layer(retry.then_some(retries)))
+        .layer(option_layer(breaker.then_some(open)))
+        .layer(option_layer(timeout.then_some(short)))
+        .service(Scripted::new().0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_layer_is_switched_off_by_value_without_a_change_of_type() {
+    let mut stack = switched([false; 5]);
+    assert_eq!(send(&mut stack, Act::Take(ms(20))).await, Ok(1));
+    assert_eq!(
+        send(&mut stack, Act::FailTimes(1)).await,
+        Err(Error::Failed(1))
+    );
+
+    // The very same type, with one layer switched on, does what that layer does.
+    let reason = |error: Error| error.rejected().reason();
+    stack = switched([true, false, false, false, false]);
+    let refused = send(&mut stack, Act::Succeed).await.unwrap_err();
+    assert_eq!(
+        (reason(refused), refused.rejected().layer()),
+        (Reason::BulkheadFull, "full")
+    );
+    stack = switched([false, true, false, false, false]);
+    let refused = send(&mut stack, Act::Succeed).await.unwrap_err();
+    assert_eq!(
+        (reason(refused), refused.rejected().layer()),
+        (Reason::BulkheadFull, "bulkhead")
+    );
+    stack = switched([false, false, true, false, false]);
+    assert_eq!(send(&mut stack, Act::FailTimes(1)).await, Ok(2));
+    stack = switched([false, false, false, true, false]);
+    let refused = send(&mut stack, Act::Succeed).await.unwrap_err();
+    assert_eq!(reason(refused), Reason::CircuitOpen);
+    stack = switched([false, false, false, false, true]);
+    send(&mut stack, Act::Take(ms(20)))
+        .await
+        .unwrap_err()
+        .timed_out();
 }
 
 #[tokio::test(start_paused = true)]
