@@ -82,7 +82,7 @@ pub enum Hint {
 }
 
 impl Failure {
-    const fn of(kind: FailureKind) -> Self {
+    pub(crate) const fn of(kind: FailureKind) -> Self {
         Self { kind, hint: None }
     }
 
