@@ -27,8 +27,8 @@ use crate::{
 ///
 /// **Where the boundary lies.** A failure is what the *service* did not do: the codes that Google's
 /// `google.rpc.Code` puts at 5xx of HTTP, and `RESOURCE_EXHAUSTED`, its 429. A service that answers
-/// `NOT_FOUND` or `INVALID_ARGUMENT` has done its work. A code that may not be tried again although its
-/// kind might carries a [`Hint::Never`]. [`failure`](Self::failure) and its like set what else is to hold.
+/// `NOT_FOUND` or `INVALID_ARGUMENT` has done its work. [`failure`](Self::failure) and its like set what
+/// else is to hold.
 ///
 /// **Where the status is.** In the head of a response, which is then all of it (*trailers-only*), and else
 /// in the trailers. Of a response whose status is still to come, [`Classify`] sees the head and takes it
@@ -209,13 +209,11 @@ impl GrpcClassifier {
                 };
                 return Rule::Failure(kind).verdict(|| pushback);
             }
-            Code::ResourceExhausted => {
-                let overload = Rule::Failure(FailureKind::Overload);
-                return overload.verdict(|| pushback().or(Some(Hint::Never)));
-            }
-            Code::DeadlineExceeded => {
-                return Rule::Failure(FailureKind::Timeout).verdict(|| Some(Hint::Never));
-            }
+            Code::ResourceExhausted => match pushback() {
+                Some(hint) => return Failure::overload().with_hint(hint).into(),
+                None => return Failure::overload().non_retryable().into(),
+            },
+            Code::DeadlineExceeded => return Failure::timeout().non_retryable().into(),
             Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
                 Rule::Failure(FailureKind::Permanent)
             }

@@ -6,9 +6,9 @@ use crate::{
     bulkhead::{Bulkhead, QueuedBulkhead},
     circuit_breaker::CircuitBreaker,
     error::Lift,
-    http::AnswerRefusals,
+    http::{AnswerRefusals, Replay},
     retry::Retry,
-    timeout::{ReadyTimeout, Timeout},
+    timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
 macro_rules! keep_name {
@@ -25,9 +25,12 @@ keep_name! {
     AnswerRefusals<S, A>;
     Bulkhead<S>;
     CircuitBreaker<S, C>;
+    Detachable<S>;
+    FollowingTimeout<S, C>;
     Lift<S>;
     QueuedBulkhead<S>;
     ReadyTimeout<S, L>;
-    Retry<S, C, Q>;
+    Replay<S>;
+    Retry<S, C, Q, D>;
     Timeout<S, L>;
 }

@@ -17,8 +17,8 @@
 //!   is one step, before the delay. What a retry holds of it comes back with the end of the call, also
 //!   when it is dropped or panics.
 //!
-//! What the service said about when to come back replaces the delay of the backoff, and is never
-//! shortened. A zero delay touches no timer. Every attempt after the first is made on a clone of the
+//! What the service said about when to come back replaces the delay of the backoff, is never
+//! shortened, and lets the backoff start afresh. A zero delay touches no timer. Every attempt after the first is made on a clone of the
 //! inner service that was made ready for it, and runs in a `Context` that knows its
 //! [number](crate::Context::attempt). A request is not cloned where no further attempt is possible.
 //!

@@ -11,9 +11,9 @@ use steadfast::{
     classify::{Failure, FailureKind, Hint},
     error::Lift,
     grpc::{AnswerRefusalsLayer, GrpcClassifier, StatusAnswer},
-    http::{AnswerRefusals, IntoRefusal, Refusal},
+    http::{AnswerRefusals, IntoRefusal, Refusal, Replay},
     retry::{Retry, RetryLayer},
-    timeout::{ReadyTimeout, Timeout, TimeoutLayer},
+    timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout, TimeoutLayer},
 };
 use tonic::{Code, Status, server::NamedService};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -182,8 +182,9 @@ fn expected(code: Code, pushback: Option<Hint>) -> Verdict {
     match code {
         Code::Unavailable if pushback.is_some() => with(Failure::overload(), pushback),
         Code::Unavailable => Failure::transient().into(),
-        Code::ResourceExhausted => with(Failure::overload(), pushback.or(Some(Hint::Never))),
-        Code::DeadlineExceeded => Failure::timeout().with_hint(Hint::Never).into(),
+        Code::ResourceExhausted if pushback.is_some() => with(Failure::overload(), pushback),
+        Code::ResourceExhausted => Failure::overload().non_retryable().into(),
+        Code::DeadlineExceeded => Failure::timeout().non_retryable().into(),
         Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
             with(Failure::permanent(), pushback)
         }
@@ -543,4 +544,7 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<Timeout<Named>>();
     assert_named::<ReadyTimeout<Named>>();
     assert_named::<Lift<Named>>();
+    assert_named::<Detachable<Named>>();
+    assert_named::<FollowingTimeout<Named>>();
+    assert_named::<Replay<Named>>();
 }

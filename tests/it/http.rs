@@ -22,8 +22,8 @@ use steadfast::{
     classify::{Failure, FailureKind, Hint},
     http::{
         AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, HttpClassifierBuilder,
-        HttpClientClassifier, Idempotent,
-        IdempotentBodyless, IntoRefusal, Refusal, is_idempotent, is_safe_to_retry, retry,
+        HttpClientClassifier, Idempotent, IdempotentBodyless, IntoRefusal, Refusal, is_idempotent,
+        is_safe_to_retry, retry,
     },
     retry::CloneRequest,
     timeout::TimeoutLayer,
