@@ -4,7 +4,7 @@ use tonic::server::NamedService;
 
 use crate::{
     bulkhead::{Bulkhead, QueuedBulkhead},
-    circuit_breaker::CircuitBreaker,
+    circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker},
     error::Lift,
     http::{AnswerRefusals, Replay},
     retry::Retry,
@@ -23,6 +23,7 @@ macro_rules! keep_name {
 
 keep_name! {
     AnswerRefusals<S, A>;
+    BackPressureCircuitBreaker<S, C>;
     Bulkhead<S>;
     CircuitBreaker<S, C>;
     Detachable<S>;

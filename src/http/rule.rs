@@ -10,6 +10,8 @@ pub(crate) enum Rule {
     Failure(FailureKind),
 }
 
+const _: () = assert!(size_of::<Option<Rule>>() == 1);
+
 impl Rule {
     /// The verdict. The hint is looked for only where there is a failure.
     pub(crate) fn verdict(self, hint: impl FnOnce() -> Option<Hint>) -> Verdict {

@@ -33,7 +33,7 @@ const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
 const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 16] = [
+const PURE: [&str; 22] = [
     "window/",
     "backoff",
     "permits/",
@@ -50,6 +50,12 @@ const PURE: [&str; 16] = [
     "circuit_breaker/word.rs",
     "retry/policy.rs",
     "classify.rs",
+    "http/field.rs",
+    "http/hint.rs",
+    "http/rate_limit.rs",
+    "http/retry_after.rs",
+    "http/rule.rs",
+    "grpc/pushback.rs",
 ];
 
 struct Source {

@@ -7,7 +7,7 @@ use proptest::{prelude::*, test_runner::Config};
 use steadfast::{
     Classify, Error, Limit, Reason, Rejected, TimedOut, Verdict,
     bulkhead::{Bulkhead, BulkheadLayer, Queue, QueuedBulkhead},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerLayer},
+    circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, CircuitBreakerLayer},
     classify::{Failure, FailureKind, Hint},
     error::Lift,
     grpc::{AnswerRefusalsLayer, GrpcClassifier, StatusAnswer},
@@ -543,6 +543,7 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<Retry<Named, GrpcClassifier>>();
     assert_named::<Timeout<Named>>();
     assert_named::<ReadyTimeout<Named>>();
+    assert_named::<BackPressureCircuitBreaker<Named>>();
     assert_named::<Lift<Named>>();
     assert_named::<Detachable<Named>>();
     assert_named::<FollowingTimeout<Named>>();
