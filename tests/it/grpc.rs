@@ -372,25 +372,25 @@ fn a_cancellation_that_tonic_made_itself_is_a_failure() {
 
 #[test]
 fn a_status_is_found_in_errors_that_hold_one_and_all_others_are_transient() {
-    fn judge<E: 'static>(error: E) -> Verdict {
-        JUDGE.classify(Err::<&Response<()>, _>(&error))
+    fn judge<E: 'static>(error: &E) -> Verdict {
+        JUDGE.classify(Err::<&Response<()>, _>(error))
     }
     let not_found = || Status::not_found("no such greeting");
     let boxed = || BoxError::from(io::Error::other(not_found()));
-    assert_eq!(judge(not_found()), Verdict::Success);
-    assert_eq!(judge(Error::Inner(not_found())), Verdict::Success);
-    assert_eq!(judge(boxed()), Verdict::Success);
-    assert_eq!(judge(Error::Inner(boxed())), Verdict::Success);
+    assert_eq!(judge(&not_found()), Verdict::Success);
+    assert_eq!(judge(&Error::Inner(not_found())), Verdict::Success);
+    assert_eq!(judge(&boxed()), Verdict::Success);
+    assert_eq!(judge(&Error::Inner(boxed())), Verdict::Success);
 
     let transient = Failure::transient().into();
-    assert_eq!(judge(io::Error::other("cable cut")), transient);
+    assert_eq!(judge(&io::Error::other("cable cut")), transient);
     assert_eq!(
-        judge(Error::Inner(io::Error::other("cable cut"))),
+        judge(&Error::Inner(io::Error::other("cable cut"))),
         transient
     );
-    assert_eq!(judge(BoxError::from("cable cut")), transient);
+    assert_eq!(judge(&BoxError::from("cable cut")), transient);
     let timeout = BoxError::from(io::Error::other(tonic::TimeoutExpired(())));
-    assert_eq!(judge(timeout), Failure::timeout().into());
+    assert_eq!(judge(&timeout), Failure::timeout().into());
 }
 
 // Pushback as it comes in.
