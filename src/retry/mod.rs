@@ -3,7 +3,8 @@
 //! A call is tried again only if all of these hold; else its **last real result** is returned as it is.
 //!
 //! - No retry [above](#nested-retries) has the say.
-//! - The [classifier](crate::Classify) takes the result for a failure that is not permanent, or
+//! - The [classifier](crate::Classify) takes the result for a failure that
+//!   [may be tried again](crate::classify::Failure::is_retryable), or
 //!   [`retry_if`](RetryBuilder::retry_if), which has the request before it too, says so in its place.
 //!   What a layer of this crate refused below comes back at once, unasked.
 //! - There is a request to try again with: a [copy](CloneRequest), or the one that the error
