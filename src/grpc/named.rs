@@ -3,8 +3,8 @@
 use tonic::server::NamedService;
 
 use crate::{
-    bulkhead::{Bulkhead, QueuedBulkhead},
-    circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker},
+    bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
+    circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     error::Lift,
     http::{AnswerRefusals, Replay},
     retry::Retry,
@@ -24,12 +24,15 @@ macro_rules! keep_name {
 keep_name! {
     AnswerRefusals<S, A>;
     BackPressureCircuitBreaker<S, C>;
-    Bulkhead<S>;
+    Bulkhead<S, W>;
     CircuitBreaker<S, C>;
     Detachable<S>;
     FollowingTimeout<S, C>;
+    KeyedBulkhead<S, K, F, W>;
+    KeyedCircuitBreaker<S, K, F, C>;
     Lift<S>;
-    QueuedBulkhead<S>;
+    QueuedBulkhead<S, W>;
+    QueuedKeyedBulkhead<S, K, F, W>;
     ReadyTimeout<S, L>;
     Replay<S>;
     Retry<S, C, Q, D>;

@@ -269,6 +269,32 @@ fn http_and_tonic_are_named_in_their_modules_only() {
     }
 }
 
+#[test]
+fn every_service_keeps_the_name_that_tonic_routes_by() {
+    let sources = sources();
+    let named = sources.iter().find(|source| source.path == "grpc/named.rs");
+    let named = &named.unwrap().code;
+    let mut services = 0;
+    for source in &sources {
+        // A service is what wraps an `S`, and is not the future of one.
+        let structs = source.code.split("pub struct ").skip(1);
+        let generic = structs.filter_map(|text| text.split_once("<S"));
+        for (name, rest) in generic {
+            let is_service =
+                rest.starts_with([',', '>']) && !name.contains(|c: char| !c.is_alphanumeric());
+            if is_service {
+                services += 1;
+                assert!(
+                    named.contains(&format!("    {name}<S")),
+                    "{}: `{name}`",
+                    source.path
+                );
+            }
+        }
+    }
+    assert!(services > 10, "they are where they are looked for");
+}
+
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
 /// look at it; those who send a body that another may be sending too; and, without waiting for it, who
 /// begins a slice of a window.
