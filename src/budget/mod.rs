@@ -121,9 +121,9 @@ impl Budget {
     }
 
     /// A budget that is gRPC's retry throttle, token for token (gRFC A6): of `max_tokens`, all there at
-    /// the start, **each failure** takes one, retried or not, and each success brings `token_ratio` of one, of which three
-    /// decimals count. Retries are made while **more than half** of the tokens are there; they take
-    /// nothing themselves. gRPC's examples have 10 tokens and a ratio of 0.1.
+    /// the start, **each failure** takes one, whether tried again or not, and each success brings
+    /// `token_ratio` of one, of which three decimals count. Retries are made while **more than half** of
+    /// the tokens are there; they take nothing themselves. gRFC A6 has 10 tokens and 0.1 for its example.
     ///
     /// Failures that count are those which the classifier would see tried again, and those of which the
     /// service said [not to](crate::classify::Hint::Never); not one that was

@@ -7,27 +7,27 @@
 //! # Refusals as statuses
 //!
 //! A service whose error is `Status` takes every layer of this crate as it is. Any other is lifted, and at
-//! a client its [`Error<E>`](crate::Error) turned into a `Status` at the top of the stack, with
+//! a client its [`Error<E>`] turned into a `Status` at the top of the stack, with
 //! `map_err(Status::from)`: tonic would make `UNKNOWN` of what it does not know.
 //!
 //! | refusal | code |
 //! |---|---|
-//! | [`Reason::RateLimited`](crate::Reason::RateLimited) | `RESOURCE_EXHAUSTED`: the caller's own quota |
-//! | [`Reason::DeadlineExceeded`](crate::Reason::DeadlineExceeded), [`TimedOut`](crate::TimedOut) | `DEADLINE_EXCEEDED` |
+//! | [`Reason::RateLimited`] | `RESOURCE_EXHAUSTED`: the caller's own quota |
+//! | [`Reason::DeadlineExceeded`], [`TimedOut`] | `DEADLINE_EXCEEDED` |
 //! | all others | `UNAVAILABLE`: not now, not here, and not seen by the service |
 //!
-//! These are the codes that gRPC's own documents give to the HTTP statuses 429, 504 and 503, so both
-//! edges tell the same. `UNAVAILABLE` is what retry policies and load balancers take for "try again, or
-//! elsewhere", and a [`Rejected`](crate::Rejected) is exactly the call for which that is safe. A call whose time is up
+//! These are the codes that Google's `google.rpc.Code` puts beside the HTTP statuses 429, 504 and 503, so
+//! both edges tell the same. `UNAVAILABLE` is what retry policies and load balancers take for "try again,
+//! or elsewhere", and a [`Rejected`] is exactly the call for which that is safe. A call whose time is up
 //! is never `CANCELLED`, which would say that its caller had wanted no answer.
 //!
 //! Where it is known when to come back, the status carries it as `grpc-retry-pushback-ms`, rounded up
 //! and at most 2,147,483,647. Zero is not written: it would have clients come back at once, and without
-//! backoff. A [`Rejected::non_retryable`](crate::Rejected::non_retryable) is -1: not at all.
+//! backoff. A [`Rejected::non_retryable`] is -1: not at all.
 //!
-//! The refusal itself is the status's source, so [`Rejected::find`](crate::Rejected::find) and [`TimedOut::find`](crate::TimedOut::find) find it. A
+//! The refusal itself is the status's source, so [`Rejected::find`] and [`TimedOut::find`] find it. A
 //! status that has been over the wire is never one again: nothing in it proves that the service did not
-//! see the call, as a [`Rejected`](crate::Rejected) promises. What it says is for [`GrpcClassifier::status`] to tell.
+//! see the call, as a [`Rejected`] promises. What it says is for [`GrpcClassifier::status`] to tell.
 //!
 //! # Example
 //!
@@ -57,6 +57,15 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Error<E>`]: crate::Error
+//! [`Reason::DeadlineExceeded`]: crate::Reason::DeadlineExceeded
+//! [`Reason::RateLimited`]: crate::Reason::RateLimited
+//! [`Rejected`]: crate::Rejected
+//! [`Rejected::find`]: crate::Rejected::find
+//! [`Rejected::non_retryable`]: crate::Rejected::non_retryable
+//! [`TimedOut`]: crate::TimedOut
+//! [`TimedOut::find`]: crate::TimedOut::find
 
 mod answer;
 mod classifier;

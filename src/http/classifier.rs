@@ -29,7 +29,8 @@ use crate::{
 /// 9110's *delay-seconds*, digits and nothing else, or a date in one of its three forms, in exactly one
 /// field line. A date counts from the response's own `Date`, so that no clocks need agree, or else from
 /// the clock on the wall; one that has passed is a delay of zero. On 429 and 503 that have none,
-/// the `t` of [the `RateLimit` field][rate-limit] is read, the longest of those whose `r` is zero; then
+/// the `t` of [the `RateLimit` field][rate-limit] is read (as its draft stood in September 2025), the
+/// longest of those whose `r` is zero; then
 /// `X-RateLimit-Reset`, in seconds to go or since the Unix epoch, unless `X-RateLimit-Remaining` says that
 /// there is some. What is malformed is as if it were not there. Delays beyond 4,294,967,295 s (136
 /// years) count as that. On a success, such as a redirect, none of this is looked at.
@@ -39,7 +40,7 @@ use crate::{
 ///
 /// What else is to hold can be set: [`builder`](Self::builder).
 ///
-/// [rate-limit]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/
+/// [rate-limit]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
 /// [`Hint::After`]: crate::classify::Hint::After
 /// [`Hint::Never`]: crate::classify::Hint::Never
 ///

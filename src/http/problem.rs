@@ -17,11 +17,11 @@ impl Refusal {
     /// no delay is known, or where it is zero: "come back at once" is no help to a service that has
     /// just refused a call, while a client that is told nothing backs off.
     ///
-    /// **Not to be tried again at all** is told of a [`Rejected::non_retryable`]: by
-    /// `x-envoy-overloaded: true`, and no `Retry-After`. HTTP has no word for it; this one is heeded by
-    /// Envoy, which stands between many services as it is, and by
-    /// [`HttpClassifier`](super::HttpClassifier). To a client that does not know it, it is a 503 or 429
-    /// like any other.
+    /// **Not to be tried again at all** is told of what is
+    /// [not retryable](crate::Rejected::non_retryable): by `x-envoy-overloaded: true`, and no
+    /// `Retry-After`. HTTP has no word for it; this one is heeded by Envoy, which stands between many
+    /// services as it is, and by [`HttpClassifier`](super::HttpClassifier). To a client that does not know
+    /// it, it is a 503 or 429 like any other.
     ///
     /// **The body** is `application/problem+json` with the members `title`, `status`, `detail`, and
     /// two of our own: `layer`, the name of the layer, and `reason`, which is

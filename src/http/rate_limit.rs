@@ -1,6 +1,6 @@
-//! When a quota that is used up comes back: the `RateLimit` field of
-//! draft-ietf-httpapi-ratelimit-headers-10, and `X-RateLimit-Reset`, of which there is no standard.
-//! Pure.
+//! When a quota that is used up comes back: the `RateLimit` field of the IETF's
+//! draft-ietf-httpapi-ratelimit-headers, as it stood in September 2025, and `X-RateLimit-Reset`, of which
+//! there is no standard. Pure.
 
 use std::time::Duration;
 
