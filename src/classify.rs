@@ -49,6 +49,7 @@ pub enum Verdict {
 pub struct Failure {
     kind: FailureKind,
     hint: Option<Hint>,
+    is_retryable: bool,
 }
 
 /// Of which kind a failure is.
@@ -82,8 +83,12 @@ pub enum Hint {
 }
 
 impl Failure {
-    const fn of(kind: FailureKind) -> Self {
-        Self { kind, hint: None }
+    pub(crate) const fn of(kind: FailureKind) -> Self {
+        Self {
+            kind,
+            hint: None,
+            is_retryable: !matches!(kind, FailureKind::Permanent),
+        }
     }
 
     /// A failure that may well be gone at the next try.
@@ -126,6 +131,21 @@ impl Failure {
     pub const fn with_hint(mut self, hint: Hint) -> Self {
         self.hint = Some(hint);
         self
+    }
+
+    /// Says that the failure is not to be tried again, whatever its kind: not because the service said so,
+    /// which is a [`Hint::Never`], but because it is not for this kind of call.
+    #[must_use]
+    pub const fn non_retryable(mut self) -> Self {
+        self.is_retryable = false;
+        self
+    }
+
+    /// Whether the failure may be tried again, as far as the classifier goes. Those that are
+    /// [permanent](Self::permanent) may not.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        self.is_retryable
     }
 
     /// Of which kind the failure is.

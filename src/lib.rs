@@ -72,8 +72,9 @@
 //!
 //! # Features
 //!
-//! None is on by default. `http` adds [`http`]: a classifier by status, idempotent methods, and refusals
-//! as responses. `grpc` adds [`grpc`]: refusals as `tonic::Status`.
+//! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, and refusals
+//! as responses. `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as
+//! `tonic::Status`.
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc")),

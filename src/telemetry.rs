@@ -46,8 +46,8 @@
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
 //! | `panicked` | the inner service panicked | all |
 //!
-//! A `reason` why a retry was not made is `attempts` (none left), `permanent`, `hint` (the service
-//! said never, or not before its hint's cap), `budget` (**the client's own budget is spent**),
+//! A `reason` why a retry was not made is `attempts` (none left), `permanent` (not to be tried again,
+//! says the classifier), `hint` (the service said never, or not before its hint's cap), `budget` (**the client's own budget is spent**),
 //! `deadline` (no room is left before it), `not_cloneable`, `not_repeatable` (the service may have acted,
 //! and must not twice), `retry_if` (its function said no), or `nested` (left to a retry above).
 //!

@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{places::Places, savings::Floor, *};
+use super::{places::Places, savings::Floor, throttle::Throttle, *};
 
 /// All ways in which the threads take turns, as far as one interrupts another so many times.
 fn explore(interruptions: usize, test: impl Fn() + Sync + Send + 'static) {
@@ -146,5 +146,23 @@ fn no_place_is_taken_against_calls_that_have_ended() {
             places.try_take() && !places.try_take(),
             "nothing is left over"
         );
+    });
+}
+
+#[test]
+fn each_failure_takes_its_token_of_a_throttle_and_each_success_brings_its_part() {
+    explore(5, || {
+        let throttle = Arc::new(Throttle::new(3, 0.5).unwrap());
+        throttle.failed();
+        let other = throttle.clone();
+        let other = thread::spawn(move || {
+            other.failed();
+            other.succeeded();
+        });
+        throttle.succeeded();
+        throttle.failed();
+        other.join().unwrap();
+        assert_eq!(throttle.tokens(), 3.0 - 3.0 + 2.0 * 0.5);
+        assert!(!throttle.may_retry());
     });
 }

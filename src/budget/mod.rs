@@ -1,16 +1,17 @@
 //! How many retries a dependency may be sent.
 //!
 //! A [`Budget`] belongs to a dependency and bounds what retries add to its load, whoever makes them:
-//! clones share it, and one budget may be given to many layers. There are four:
+//! clones share it, and one budget may be given to many layers. There are five:
 //!
 //! | budget | a retry needs | comes back | as in |
 //! |---|---|---|---|
 //! | [`new`](Budget::new), the default | what earlier successes saved up | with further successes | Finagle, but fed by successes |
 //! | [`quota`](Budget::quota) | tokens, as many as its kind of failure costs | when it succeeds; one for each success at the first try | the AWS SDKs |
+//! | [`grpc_throttle`](Budget::grpc_throttle) | that more than half of the tokens are there; a failure takes one | with successes | gRPC (gRFC A6) |
 //! | [`of_active`](Budget::of_active) | a place, of which there are a share of the calls now active | when the retry ends | Envoy's `retry_budget`, failsafe-go |
 //! | [`concurrent`](Budget::concurrent) | a place, of a fixed number | when the retry ends | Envoy's `max_retries` |
 //!
-//! The first two are fed by the **successes** of calls. When the dependency fails altogether nothing
+//! The first three are fed by the **successes** of calls. When the dependency fails altogether nothing
 //! feeds them, and retrying ends by itself, but for [a floor](Budget::with_floor). A budget fed by
 //! *attempts* goes on adding its share of load to a system that is down because of its load, and keeps
 //! it there (Bronson et al., "Metastable Failures in Distributed Systems", HotOS'21). So does, in its
@@ -46,6 +47,7 @@
 
 mod places;
 mod savings;
+mod throttle;
 mod ticket;
 
 #[cfg(all(test, steadfast_loom))]
@@ -53,7 +55,7 @@ mod loom_tests;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 
-use std::fmt;
+use std::{fmt, num::NonZeroU32};
 
 pub(crate) use ticket::Account;
 pub use ticket::Ticket;
@@ -61,6 +63,7 @@ pub use ticket::Ticket;
 use self::{
     places::Places,
     savings::{Savings, Terms},
+    throttle::Throttle,
 };
 use crate::{classify::FailureKind, error::InvalidSetting, sync::Arc, window::Ratio};
 
@@ -77,6 +80,7 @@ pub struct Budget(Arc<Kind>);
 enum Kind {
     Savings(Savings),
     Places(Places),
+    Throttle(Throttle),
 }
 
 impl Budget {
@@ -88,6 +92,8 @@ impl Budget {
     pub const DEFAULT_FLOOR: u32 = 1;
     /// The default of [`with_floor`](Self::with_floor) for a share of the active calls: at once. Envoy's.
     pub const DEFAULT_MIN_CONCURRENCY: u32 = 3;
+    /// The most attempts of a call under [`grpc_throttle`](Self::grpc_throttle), the first included.
+    pub const GRPC_MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
     /// A budget of `ratio` retries for each success. It starts empty, holds
     /// [a maximum](Self::with_max_balance), and a retry takes one.
@@ -112,6 +118,48 @@ impl Budget {
     pub fn quota(tokens: u32) -> Result<Self, InvalidSetting> {
         not_none("budget.quota", tokens)?;
         Ok(Self::of(Kind::Savings(Terms::quota(tokens).open())))
+    }
+
+    /// A budget that is gRPC's retry throttle, token for token (gRFC A6): of `max_tokens`, all there at
+    /// the start, **each failure** takes one, whether tried again or not, and each success brings
+    /// `token_ratio` of one, of which three decimals count. Retries are made while **more than half** of
+    /// the tokens are there; they take nothing themselves. gRFC A6 has 10 tokens and 0.1 for its example.
+    ///
+    /// Failures that count are those which the classifier would see tried again, and those of which the
+    /// service said [not to](crate::classify::Hint::Never); not one that was
+    /// [never sent](crate::classify::Failure::never_sent), when it is sent again. As gRPC has it, a call
+    /// makes at most [5 attempts](Self::GRPC_MAX_ATTEMPTS) in all, whatever its layer allows.
+    ///
+    /// # Errors
+    ///
+    /// If `max_tokens` is not in 1..=1000, or `token_ratio` not a number in 0.001..=1000.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use steadfast::{budget::Budget, classify::FailureKind};
+    ///
+    /// # fn main() -> Result<(), steadfast::InvalidSetting> {
+    /// let budget = Budget::grpc_throttle(4, 0.5)?;
+    /// let may_retry = || {
+    ///     budget.failed();
+    ///     budget.ticket().try_retry(FailureKind::Transient)
+    /// };
+    /// assert!(may_retry(), "three are left");
+    /// assert!(!may_retry(), "two are half");
+    /// budget.deposit();
+    /// budget.deposit();
+    /// budget.deposit();
+    /// assert_eq!(budget.balance(), 3.5);
+    /// assert!(may_retry());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn grpc_throttle(max_tokens: u32, token_ratio: f64) -> Result<Self, InvalidSetting> {
+        Ok(Self::of(Kind::Throttle(Throttle::new(
+            max_tokens,
+            token_ratio,
+        )?)))
     }
 
     /// A budget of as many retries at once as are `share` of the calls now active, those retried among
@@ -166,6 +214,8 @@ impl Budget {
     /// - For [`new`](Self::new) and [`quota`](Self::quota): how many a second, where the balance has not
     ///   enough for one. They do not add up: after a minute without any, a second's worth can be had at
     ///   once. Default: 1; zero for none.
+    /// - For [`grpc_throttle`](Self::grpc_throttle): how many a second, where it would have none. gRPC knows
+    ///   no such thing. Default: zero.
     /// - For [`of_active`](Self::of_active): how many at once, however few calls are active. Default: 3.
     /// - For [`concurrent`](Self::concurrent): its number, anew.
     #[must_use]
@@ -173,6 +223,7 @@ impl Budget {
         Self::of(match &*self.0 {
             Kind::Savings(savings) => Kind::Savings(savings.terms().with_floor(retries).open()),
             Kind::Places(places) => Kind::Places(places.with_floor(retries)),
+            Kind::Throttle(throttle) => Kind::Throttle(throttle.with_floor(retries)),
         })
     }
 
@@ -199,8 +250,27 @@ impl Budget {
     /// Feeds the budget: a call, for which nobody holds a [`Ticket`], succeeded at its first try. A
     /// budget of places is not fed.
     pub fn deposit(&self) {
-        if let Kind::Savings(savings) = &*self.0 {
-            savings.succeeded(None);
+        match &*self.0 {
+            Kind::Savings(savings) => savings.succeeded(None),
+            Kind::Throttle(throttle) => throttle.succeeded(),
+            Kind::Places(_) => {}
+        }
+    }
+
+    /// Counts a failure, before a retry is asked for or where there is to be none. It is what
+    /// [gRPC's throttle](Self::grpc_throttle) goes by; to the others, of which a retry itself takes, it
+    /// makes no difference. A [retry layer](crate::retry) does it itself.
+    pub fn failed(&self) {
+        if let Kind::Throttle(throttle) = &*self.0 {
+            throttle.failed();
+        }
+    }
+
+    /// The most attempts that a call on this budget may make.
+    pub(crate) fn max_attempts(&self) -> NonZeroU32 {
+        match &*self.0 {
+            Kind::Throttle(_) => Self::GRPC_MAX_ATTEMPTS,
+            Kind::Savings(_) | Kind::Places(_) => NonZeroU32::MAX,
         }
     }
 
@@ -209,13 +279,14 @@ impl Budget {
         Ticket::new(self.clone())
     }
 
-    /// What there is at the moment: retries that successes have saved up, tokens of a quota, or places
-    /// for further retries at once. Without the floor, where that is by the second.
+    /// What there is at the moment: retries that successes have saved up, tokens of a quota or a throttle,
+    /// or places for further retries at once. Without the floor, where that is by the second.
     #[must_use]
     pub fn balance(&self) -> f64 {
         match &*self.0 {
             Kind::Savings(savings) => savings.balance(),
             Kind::Places(places) => places.free().into(),
+            Kind::Throttle(throttle) => throttle.tokens(),
         }
     }
 }
@@ -240,6 +311,7 @@ impl fmt::Debug for Budget {
         match &*self.0 {
             Kind::Savings(savings) => debug.field("terms", savings.terms()),
             Kind::Places(places) => debug.field("places", places),
+            Kind::Throttle(throttle) => debug.field("throttle", throttle),
         };
         debug.field("balance", &self.balance()).finish()
     }

@@ -91,6 +91,7 @@ impl Account {
                 }
                 places.try_take().then_some(1)
             }
+            Kind::Throttle(throttle) => throttle.may_retry().then_some(0),
         };
         if taken.is_some() {
             self.taken = taken;
@@ -104,6 +105,7 @@ impl Account {
             match &*budget.0 {
                 Kind::Savings(savings) => savings.give_back(taken),
                 Kind::Places(places) => places.leave(true, false),
+                Kind::Throttle(_) => {} // which retries take nothing of
             }
         }
     }
@@ -114,6 +116,7 @@ impl Account {
         match &*budget.0 {
             Kind::Savings(savings) => savings.succeeded(self.taken.take()),
             Kind::Places(_) => self.close(budget),
+            Kind::Throttle(throttle) => throttle.succeeded(),
         }
     }
 

@@ -24,8 +24,8 @@ use crate::{
 /// that any of them made.
 ///
 /// ```
-/// use std::{pin::pin, task::Poll, time::Duration};
-/// use futures_util::poll;
+/// use std::time::Duration;
+/// use futures_util::future::poll_immediate;
 /// use steadfast::{backoff::Backoff, circuit_breaker::CircuitBreakerLayer};
 /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 ///
@@ -44,12 +44,12 @@ use crate::{
 /// users.ready().await?.call(false).await.unwrap_err();
 ///
 /// // Open: not refused, but not ready either, until the open time is over.
-/// assert!(poll!(pin!(users.ready())).is_pending());
+/// assert!(poll_immediate(users.ready()).await.is_none());
 /// users.ready().await?;
 /// // Its probe is reserved; there is none for the other.
-/// assert!(poll!(pin!(other.ready())).is_pending());
+/// assert!(poll_immediate(other.ready()).await.is_none());
 /// assert_eq!(users.call(true).await?, "alice");
-/// assert!(poll!(pin!(other.ready())).is_ready());
+/// assert!(poll_immediate(other.ready()).await.is_some());
 /// # Ok(())
 /// # }
 /// ```

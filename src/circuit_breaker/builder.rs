@@ -136,6 +136,18 @@ impl<C> CircuitBreakerBuilder<C> {
         self
     }
 
+    /// Stays open for as long as the service asked for, where the failure that trips the breaker, or
+    /// fails its probes, carries a [`Hint::After`](crate::classify::Hint::After) such as `Retry-After`; but
+    /// for no longer than `cap`, which is not zero. Off by default.
+    ///
+    /// It makes the open time longer and never shorter: what the service says of itself ("come back at
+    /// once") is no reason to forgo the [open time](Self::open_time) that grows with its trips, which
+    /// goes on growing meanwhile.
+    pub const fn open_time_from_hint(mut self, cap: Duration) -> Self {
+        self.settings.open_time_from_hint = Some(cap);
+        self
+    }
+
     /// How long the breaker must have stayed closed, after its [ramp](Self::ramp) if it has one, for its open time to start over from the first
     /// delay at the next trip. Default: the cap of the [open time](Self::open_time).
     pub const fn lasting_close(mut self, duration: Duration) -> Self {

@@ -15,7 +15,7 @@ use super::{
     machine::{Pass, Refusal},
 };
 use crate::{
-    classify::{Classify, Judgement, Verdict, judge},
+    classify::{Classify, Hint, Judgement, Verdict, judge},
     context::Context,
     error::{FromRejected, Reason, Rejected},
     origin,
@@ -210,16 +210,23 @@ impl<P: Deref<Target = Shared>> Call<P> {
         if self.pass.is_unwatched() {
             return;
         }
-        let (failed, ending) = match judgement {
-            Judgement::Seen(Verdict::Success) => (false, Ending::Success),
-            Judgement::Seen(Verdict::Failure(_)) => (true, Ending::Failure),
+        let (failed, asked, ending) = match judgement {
+            Judgement::Seen(Verdict::Success) => (false, 0, Ending::Success),
+            Judgement::Seen(Verdict::Failure(failure)) => {
+                let asked = match failure.hint() {
+                    Some(Hint::After(delay)) => time::nanos(delay),
+                    Some(Hint::Never) | None => 0,
+                };
+                (true, asked, Ending::Failure)
+            }
             Judgement::Seen(Verdict::Ignored) => return self.ignore(now, Ending::Ignored),
             Judgement::RejectedBelow => return self.ignore(now, Ending::RejectedBelow),
         };
-        self.settle(failed, now, ending);
+        self.settle(failed, asked, now, ending);
     }
 
-    fn settle(&self, failed: bool, now: Option<Instant>, ending: Ending) {
+    /// The service asked to be left alone for so many nanoseconds.
+    fn settle(&self, failed: bool, asked: u64, now: Option<Instant>, ending: Ending) {
         let shared = &*self.shared;
         let outcome = match now {
             Some(_) => self.measure(failed, now),
@@ -227,7 +234,9 @@ impl<P: Deref<Target = Shared>> Call<P> {
         };
         shared.telemetry.ended(ending);
         let now = || shared.nanos_at(now.unwrap_or_else(time::now));
-        shared.machine.settle(self.pass, outcome, now, shared);
+        shared
+            .machine
+            .settle(self.pass, outcome, asked, now, shared);
     }
 
     fn measure(&self, failed: bool, now: Option<Instant>) -> Outcome {
@@ -271,7 +280,7 @@ impl<P: Deref<Target = Shared>> Call<P> {
     /// The call says nothing, unless it is a probe that took too long to say it.
     fn ignore(&self, now: Option<Instant>, ending: Ending) {
         if self.is_late_probe(now) {
-            return self.settle(true, now, ending);
+            return self.settle(true, 0, now, ending);
         }
         self.shared.telemetry.ended(ending);
         self.shared.machine.forgo(self.pass);
@@ -287,13 +296,13 @@ impl<P: Deref<Target = Shared>> Call<P> {
         }
         let now = time::now();
         if self.phase == Phase::Inside {
-            return self.settle(true, Some(now), Ending::Panicked);
+            return self.settle(true, 0, Some(now), Ending::Panicked);
         }
         let is_late = origin::is_cut()
             || self.deadline.is_some_and(|deadline| deadline <= now)
             || self.is_slow(Some(now));
         if is_late {
-            self.settle(true, Some(now), Ending::AbandonedLate);
+            self.settle(true, 0, Some(now), Ending::AbandonedLate);
         } else {
             self.ignore(Some(now), Ending::Abandoned);
         }

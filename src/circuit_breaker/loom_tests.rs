@@ -96,6 +96,7 @@ impl Breaker {
             probes: trip.probe_rule(probes),
             trip,
             probe_nanos: PROBE_TIME,
+            longest_asked_nanos: 0,
             open_time: open_time.with_jitter(Jitter::None),
             ramp: ramp.map(|ramp| ramp.check().unwrap()),
             lasting_nanos: u64::MAX,
@@ -138,7 +139,7 @@ impl Breaker {
     }
 
     fn settle(&self, pass: Pass, outcome: Outcome) {
-        self.0.machine.settle(pass, outcome, || self.now(), self);
+        self.0.machine.settle(pass, outcome, 0, || self.now(), self);
     }
 
     fn forgo(&self, pass: Pass) {

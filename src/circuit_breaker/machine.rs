@@ -110,6 +110,8 @@ pub(super) struct Rules {
     /// How long a probe may take.
     pub(super) probe_nanos: u64,
     pub(super) open_time: Backoff,
+    /// The longest that a service may ask to be left alone; zero where it is not listened to.
+    pub(super) longest_asked_nanos: u64,
     /// What comes between probes that went well and being closed.
     pub(super) ramp: Option<Steps>,
     /// How long the breaker must have stayed closed for its open time to start over.
@@ -278,7 +280,7 @@ impl Machine {
                 State::ForcedOpen => (State::HalfOpen, Cause::ForcedTimeOver),
                 _ => (State::Closed, Cause::ForcedTimeOver),
             };
-            self.change(word, to, cause, now, outside);
+            self.change(word, to, cause, 0, now, outside);
             return None;
         }
         match state {
@@ -333,12 +335,14 @@ impl Machine {
         self.load() == pass.0 && pass.0.is(State::Closed) && self.rules.trip.is_unmoved_by_success()
     }
 
-    /// Records how a call went that was admitted with `pass`. `now` is asked for only if it matters.
+    /// Records how a call went that was admitted with `pass`, and for how many nanoseconds the service
+    /// asked to be left alone. `now` is asked for only if it matters.
     #[inline]
     pub(super) fn settle(
         &self,
         pass: Pass,
         outcome: Outcome,
+        asked: u64,
         now: impl Fn() -> u64,
         outside: &impl Outside,
     ) {
@@ -347,14 +351,14 @@ impl Machine {
             return; // the state has changed since, and this result is not for it
         }
         if word.is(State::HalfOpen) {
-            return self.settle_probe(word, outcome, now, outside);
+            return self.settle_probe(word, outcome, asked, now, outside);
         }
         let panicked = || outside.rule_panicked();
         let trip = &self.rules.trip;
         if let Some(cause) = trip.record(word.generation(), outcome, &now, panicked) {
             // What was told to be closed counts, and stays; what is disabled, whoever hands it in.
             if word.is(State::Closed) || word.is(State::Recovering) {
-                self.change(word, State::Open, cause, now(), outside);
+                self.change(word, State::Open, cause, asked, now(), outside);
             }
         }
     }
@@ -364,6 +368,7 @@ impl Machine {
         &self,
         word: Word,
         outcome: Outcome,
+        asked: u64,
         now: impl Fn() -> u64,
         outside: &impl Outside,
     ) {
@@ -377,7 +382,7 @@ impl Machine {
             Some(tally(probes, in_flight, 1, outcome))
         };
         if let Some(probes) = self.update_probes(word, settled) {
-            self.decide(word, probes, now(), outside);
+            self.decide(word, probes, asked, now(), outside);
         }
     }
 
@@ -456,18 +461,25 @@ impl Machine {
         }
         let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, Outcome::HUNG));
         self.update_probes(word, hung)
-            .is_some_and(|probes| self.decide(word, probes, now, outside))
+            .is_some_and(|probes| self.decide(word, probes, 0, now, outside))
     }
 
     /// Leaves the half-open state if the probes have decided; returns whether they have.
-    fn decide(&self, word: Word, probes: Probes, now: u64, outside: &impl Outside) -> bool {
+    fn decide(
+        &self,
+        word: Word,
+        probes: Probes,
+        asked: u64,
+        now: u64,
+        outside: &impl Outside,
+    ) -> bool {
         let (to, cause) = match self.rules.probes.decide(probes) {
             Some(true) if self.rules.ramp.is_some() => (State::Recovering, Cause::ProbesSucceeded),
             Some(true) => (State::Closed, Cause::ProbesSucceeded),
             Some(false) => (State::Open, Cause::ProbesFailed),
             None => return false,
         };
-        self.change(word, to, cause, now, outside);
+        self.change(word, to, cause, asked, now, outside);
         true
     }
 
@@ -495,10 +507,18 @@ impl Machine {
     }
 
     /// Changes the state, if it is still `from`.
-    fn change(&self, from: Word, to: State, cause: Cause, now: u64, outside: &impl Outside) {
+    fn change(
+        &self,
+        from: Word,
+        to: State,
+        cause: Cause,
+        asked: u64,
+        now: u64,
+        outside: &impl Outside,
+    ) {
         let history = lock(&self.history);
         if self.load() == from {
-            self.enter(history, to, cause, now, outside);
+            self.enter(history, to, cause, asked, now, outside);
         }
     }
 
@@ -522,7 +542,7 @@ impl Machine {
                 return;
             }
         };
-        self.enter(history, to, Cause::Forced, now, outside);
+        self.enter(history, to, Cause::Forced, 0, now, outside);
     }
 
     /// Forces the state, for so many nanoseconds or until told otherwise.
@@ -531,14 +551,21 @@ impl Machine {
         let history = lock(&self.history);
         let until = nanos.map_or(FOREVER, |nanos| after(now, nanos));
         self.until.store(until, Release);
-        self.enter(history, to, Cause::Forced, now, outside);
+        self.enter(history, to, Cause::Forced, 0, now, outside);
     }
 
     /// Closes the breaker and forgets all that has been.
     pub(super) fn reset(&self, outside: &impl Outside) {
         let mut history = lock(&self.history);
         history.open_time = Position::START;
-        self.enter(history, State::Closed, Cause::Reset, outside.now(), outside);
+        self.enter(
+            history,
+            State::Closed,
+            Cause::Reset,
+            0,
+            outside.now(),
+            outside,
+        );
     }
 
     fn enter(
@@ -546,6 +573,7 @@ impl Machine {
         mut history: MutexGuard<'_, History>,
         to: State,
         cause: Cause,
+        asked: u64,
         now: u64,
         outside: &impl Outside,
     ) {
@@ -559,7 +587,9 @@ impl Machine {
                     history.open_time = Position::START;
                 }
                 let open_time = self.open_time(&mut history.open_time, outside.random());
-                self.until.store(after(now, nanos(open_time)), Release);
+                let asked = asked.min(self.rules.longest_asked_nanos);
+                self.until
+                    .store(after(now, nanos(open_time).max(asked)), Release);
             }
             State::HalfOpen => {
                 let round = Probes::round(generation);

@@ -34,6 +34,7 @@ pub(super) struct Settings {
     pub(super) trip_when: Option<Own>,
     pub(super) slow_call_duration: Duration,
     pub(super) open_time: Option<Backoff>,
+    pub(super) open_time_from_hint: Option<Duration>,
     pub(super) lasting_close: Option<Duration>,
     pub(super) half_open_probes: u32,
     pub(super) half_open_timeout: Duration,
@@ -54,6 +55,7 @@ impl Settings {
         trip_when: None,
         slow_call_duration: Duration::from_secs(1),
         open_time: None,
+        open_time_from_hint: None,
         lasting_close: None,
         half_open_probes: 3,
         half_open_timeout: Duration::from_secs(10),
@@ -68,12 +70,15 @@ impl Settings {
         let trip = self.trip()?;
         let open_time = self.open_time()?;
         let half_open_timeout = not_zero("half_open_timeout", self.half_open_timeout)?;
+        let longest_asked = self.open_time_from_hint;
+        let longest_asked = longest_asked.map(|cap| not_zero("open_time_from_hint", cap));
         Ok(Rules {
             probes: trip.probe_rule(self.probes()?),
             trip,
             probe_nanos: nanos(half_open_timeout),
             ramp: self.ramp.as_ref().map(Ramp::check).transpose()?,
             lasting_nanos: nanos(self.lasting_close.unwrap_or(open_time.cap())),
+            longest_asked_nanos: longest_asked.transpose()?.map_or(0, nanos),
             open_time,
         })
     }

@@ -52,7 +52,7 @@ pub(crate) use setting::not_zero;
 pub use timed_out::{Limit, TimedOut};
 
 /// The first `T` in the chain of sources that starts at `err`.
-fn find<'a, T: std::error::Error + 'static>(
+pub(crate) fn find<'a, T: std::error::Error + 'static>(
     err: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a T> {
     chain(err).find_map(|err| err.downcast_ref())

@@ -15,6 +15,7 @@ pub struct Rejected {
     layer: &'static str,
     reason: Reason,
     retry_after: Option<Duration>,
+    is_retryable: bool,
 }
 
 /// Why a call was refused.
@@ -75,11 +76,11 @@ impl Rejected {
     /// A refusal by the layer called `layer`. For layers of your own that refuse as ours do.
     #[must_use]
     pub const fn new(layer: &'static str, reason: Reason) -> Self {
-        let retry_after = None;
         Self {
             layer,
             reason,
-            retry_after,
+            retry_after: None,
+            is_retryable: true,
         }
     }
 
@@ -87,6 +88,19 @@ impl Rejected {
     #[must_use]
     pub const fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
+        self
+    }
+
+    /// Tells the caller not to come back at all, here or elsewhere: for a service that knows that its
+    /// peers have too much to do as well, and that further tries would only add to it. What is known of
+    /// [a time to come back](Self::with_retry_after) is then not told.
+    ///
+    /// What edges make of it: [`Refusal::to_response`](crate::http::Refusal::to_response) and the
+    /// [`grpc`](crate::grpc) module. To say it of refusals that others make, turn them into it with
+    /// tower's `map_err`, below where they are answered.
+    #[must_use]
+    pub const fn non_retryable(mut self) -> Self {
+        self.is_retryable = false;
         self
     }
 
@@ -106,6 +120,12 @@ impl Rejected {
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the caller may come back at all.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        self.is_retryable
     }
 
     /// The refusal that `err` is, or that `err` was caused by.

@@ -2,8 +2,11 @@
 
 use http::{HeaderMap, Response, StatusCode};
 
-use super::retry_after;
-use crate::classify::{Classify, Failure, Hint, Verdict};
+use super::{HttpClassifierBuilder, hint, rule::Rule};
+use crate::{
+    classify::{Classify, Failure, FailureKind, Verdict},
+    time,
+};
 
 /// Judges HTTP responses by their status; every error, a failed connection included, is
 /// [transient](Failure::transient).
@@ -22,10 +25,24 @@ use crate::classify::{Classify, Failure, Hint, Verdict};
 /// 425 is not among them, since it asks for the request to be sent otherwise, not again. The status is
 /// all that is judged: a response whose body breaks off later counts as what its head said.
 ///
-/// **`Retry-After`** on a failure becomes a [`Hint::After`], whatever the failing status. Read is what
-/// RFC 9110 calls *delay-seconds*: digits and nothing else, in exactly one field line. Anything else is
-/// as if it were not there; so, for the time being, is a date. Delays beyond 4,294,967,295 s (136
-/// years) count as that. On a success, such as a redirect, the field is not looked at.
+/// **When to come back.** On a failure, whatever its status, `Retry-After` becomes a [`Hint::After`]: RFC
+/// 9110's *delay-seconds*, digits and nothing else, or a date in one of its three forms, in exactly one
+/// field line. A date counts from the response's own `Date`, so that no clocks need agree, or else from
+/// the clock on the wall; one that has passed is a delay of zero. On 429 and 503 that have none,
+/// the `t` of [the `RateLimit` field][rate-limit] is read (as its draft stood in September 2025), the
+/// longest of those whose `r` is zero; then
+/// `X-RateLimit-Reset`, in seconds to go or since the Unix epoch, unless `X-RateLimit-Remaining` says that
+/// there is some. What is malformed is as if it were not there. Delays beyond 4,294,967,295 s (136
+/// years) count as that. On a success, such as a redirect, none of this is looked at.
+///
+/// **Not to come back** is a [`Hint::Never`]: `x-envoy-overloaded`, which Envoy and [we](super::Refusal)
+/// set, and on a 503 `finagle-http-nonretryable-nack`.
+///
+/// What else is to hold can be set: [`builder`](Self::builder).
+///
+/// [rate-limit]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+/// [`Hint::After`]: crate::classify::Hint::After
+/// [`Hint::Never`]: crate::classify::Hint::Never
 ///
 /// # Example
 ///
@@ -51,22 +68,33 @@ use crate::classify::{Classify, Failure, Hint, Verdict};
 pub struct HttpClassifier;
 
 impl HttpClassifier {
+    /// Begins a classifier with rules of your own, for all statuses that have none as this one.
+    pub const fn builder() -> HttpClassifierBuilder {
+        HttpClassifierBuilder::new()
+    }
+
     /// What a response with this head says about the service. For responses that are not an
     /// [`http::Response`].
     #[must_use]
     pub fn verdict(&self, status: StatusCode, headers: &HeaderMap) -> Verdict {
-        let failure = match status.as_u16() {
-            408 | 504 => Failure::timeout(),
-            429 | 503 => Failure::overload(),
-            500 | 502 => Failure::transient(),
-            501..=599 => Failure::permanent(),
-            _ => return Verdict::Success,
-        };
-        Verdict::Failure(match retry_after::read(headers) {
-            Some(delay) => failure.with_hint(Hint::After(delay)),
-            None => failure,
-        })
+        verdict(Self::rule(status), status, headers)
     }
+
+    pub(super) const fn rule(status: StatusCode) -> Rule {
+        let kind = match status.as_u16() {
+            408 | 504 => FailureKind::Timeout,
+            429 | 503 => FailureKind::Overload,
+            500 | 502 => FailureKind::Transient,
+            501..=599 => FailureKind::Permanent,
+            _ => return Rule::Success,
+        };
+        Rule::Failure(kind)
+    }
+}
+
+/// What a rule makes of a response with this head.
+pub(super) fn verdict(rule: Rule, status: StatusCode, headers: &HeaderMap) -> Verdict {
+    rule.verdict(|| hint::read(status, headers, time::since_unix_epoch))
 }
 
 impl<B, E> Classify<Response<B>, E> for HttpClassifier {

@@ -74,16 +74,26 @@
 
 mod answer;
 mod classifier;
+mod custom;
+mod field;
+pub(crate) mod hint;
 mod idempotent;
 mod never_sent;
 mod problem;
+mod rate_limit;
 mod refusal;
 mod replay;
 mod retry_after;
+mod rule;
 
-pub use answer::{AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer};
+pub use answer::{
+    Answer, AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer, ProblemDetails,
+};
 pub use classifier::HttpClassifier;
+pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};
+#[cfg(feature = "grpc")]
+pub(crate) use rule::Rule;

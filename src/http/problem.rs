@@ -7,7 +7,8 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 
-use super::{Refusal, retry_after};
+use super::{Refusal, hint, retry_after};
+use crate::classify::Hint;
 
 impl Refusal {
     /// The response that says so, with itself in the extensions.
@@ -15,6 +16,12 @@ impl Refusal {
     /// **`Retry-After`** is in whole seconds, rounded up and at most 2,147,483,647. There is none where
     /// no delay is known, or where it is zero: "come back at once" is no help to a service that has
     /// just refused a call, while a client that is told nothing backs off.
+    ///
+    /// **Not to be tried again at all** is told of what is
+    /// [not retryable](crate::Rejected::non_retryable): by `x-envoy-overloaded: true`, and no
+    /// `Retry-After`. HTTP has no word for it; this one is heeded by Envoy, which stands between many
+    /// services as it is, and by [`HttpClassifier`](super::HttpClassifier). To a client that does not know
+    /// it, it is a 503 or 429 like any other.
     ///
     /// **The body** is `application/problem+json` with the members `title`, `status`, `detail`, and
     /// two of our own: `layer`, the name of the layer, and `reason`, which is
@@ -28,8 +35,16 @@ impl Refusal {
         let headers = response.headers_mut();
         let content_type = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, content_type);
-        if let Some(seconds) = self.retry_after().and_then(retry_after::to_write) {
-            headers.insert(RETRY_AFTER, seconds.into());
+        match self.hint() {
+            Some(Hint::Never) => {
+                headers.insert(hint::OVERLOADED, HeaderValue::from_static("true"));
+            }
+            Some(Hint::After(delay)) => {
+                if let Some(seconds) = retry_after::to_write(delay) {
+                    headers.insert(RETRY_AFTER, seconds.into());
+                }
+            }
+            None => {}
         }
         response.extensions_mut().insert(*self);
         response

@@ -5,7 +5,10 @@ use std::{error::Error as StdError, fmt, time::Duration};
 use http::StatusCode;
 use tower::BoxError;
 
-use crate::error::{Error, Reason, Rejected, TimedOut};
+use crate::{
+    classify::Hint,
+    error::{Error, Reason, Rejected, TimedOut},
+};
 
 /// A call that this crate ended, so that there is no response but the one made of this.
 ///
@@ -92,6 +95,18 @@ impl Refusal {
         match self {
             Self::Rejected(rejected) => rejected.retry_after(),
             Self::TimedOut(_) => None,
+        }
+    }
+
+    /// What the caller is to be told about trying again, if anything.
+    #[must_use]
+    pub const fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Rejected(rejected) if !rejected.is_retryable() => Some(Hint::Never),
+            _ => match self.retry_after() {
+                Some(delay) => Some(Hint::After(delay)),
+                None => None,
+            },
         }
     }
 }

@@ -205,7 +205,8 @@ impl Call {
             NonZeroU32::MIN // and the number of the attempt is that of the retry above
         } else {
             context = context.with_attempt(NonZeroU32::MIN);
-            max_attempts().unwrap_or(policy.max_attempts)
+            let wanted = max_attempts().unwrap_or(policy.max_attempts);
+            wanted.min(policy.most_attempts)
         };
         if let Some(total) = policy.total_time {
             context = context.with_timeout(total);
@@ -311,6 +312,7 @@ impl Call {
         Q: CloneRequest<Req>,
         D: Decide<Req, Res, Err>,
     {
+        self.shared.policy.failed(failure, &self.past);
         let step = self.decide(failure, again, decide, result);
         step.map(|step| self.go_on(step))
             .map_err(|stop| self.stopped(stop))
@@ -403,10 +405,16 @@ fn wanted_anyway(verdict: Verdict) -> Failure {
     let Verdict::Failure(failure) = verdict else {
         return Failure::transient();
     };
-    match (failure.kind(), failure.hint()) {
-        (FailureKind::Permanent, Some(hint)) => Failure::transient().with_hint(hint),
-        (FailureKind::Permanent, None) => Failure::transient(),
-        _ => failure,
+    if failure.is_retryable() {
+        return failure;
+    }
+    let wanted = match failure.kind() {
+        FailureKind::Permanent => Failure::transient(),
+        kind => Failure::of(kind),
+    };
+    match failure.hint() {
+        Some(hint) => wanted.with_hint(hint),
+        None => wanted,
     }
 }
 

@@ -319,8 +319,12 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
             Spending::Unlimited => None,
         };
         let total_time = self.total_time.map(|time| not_zero("total_time", time));
+        let most_attempts = budget
+            .as_ref()
+            .map_or(NonZeroU32::MAX, Budget::max_attempts);
         let policy = Policy {
             max_attempts,
+            most_attempts,
             backoff,
             budget,
             max_hint: self.max_hint.min(LONGEST_HINT),

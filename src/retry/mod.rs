@@ -3,7 +3,8 @@
 //! A call is tried again only if all of these hold; else its **last real result** is returned as it is.
 //!
 //! - No retry [above](#nested-retries) has the say.
-//! - The [classifier](crate::Classify) takes the result for a failure that is not permanent, or
+//! - The [classifier](crate::Classify) takes the result for a failure that
+//!   [may be tried again](crate::classify::Failure::is_retryable), or
 //!   [`retry_if`](RetryBuilder::retry_if), which has the request before it too, says so in its place.
 //!   What a layer of this crate refused below comes back at once, unasked.
 //! - There is a request to try again with: a [copy](CloneRequest), or the one that the error
@@ -17,8 +18,8 @@
 //!   is one step, before the delay. What a retry holds of it comes back with the end of the call, also
 //!   when it is dropped or panics.
 //!
-//! What the service said about when to come back replaces the delay of the backoff, and is never
-//! shortened. A zero delay touches no timer. Every attempt after the first is made on a clone of the
+//! What the service said about when to come back replaces the delay of the backoff, is never
+//! shortened, and lets the backoff start afresh. A zero delay touches no timer. Every attempt after the first is made on a clone of the
 //! inner service that was made ready for it, and runs in a `Context` that knows its
 //! [number](crate::Context::attempt). A request is not cloned where no further attempt is possible.
 //!

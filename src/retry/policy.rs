@@ -53,6 +53,8 @@ impl Stop {
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) max_attempts: NonZeroU32,
+    /// What the budget allows, also of a request that has a number of its own.
+    pub(super) most_attempts: NonZeroU32,
     pub(super) backoff: Backoff,
     pub(super) budget: Option<Budget>,
     pub(super) max_hint: Duration,
@@ -76,6 +78,11 @@ impl Past {
             account,
             is_resent: false,
         }
+    }
+
+    /// Whether what was never sent is to be sent again as the same attempt.
+    fn is_resendable(&self, failure: Failure) -> bool {
+        failure.kind() == FailureKind::NeverSent && !self.is_resent && failure.hint().is_none()
     }
 }
 
@@ -107,8 +114,8 @@ impl Policy {
             left().is_some_and(|left| delay.saturating_add(self.attempt_needs) >= left)
         };
         match failure.kind() {
-            FailureKind::Permanent => return Err(Stop::Permanent),
-            FailureKind::NeverSent if !past.is_resent && failure.hint().is_none() => {
+            _ if !failure.is_retryable() => return Err(Stop::Permanent),
+            FailureKind::NeverSent if past.is_resendable(failure) => {
                 // Once in a call. What cannot be sent twice in a row is down, and a dependency that is
                 // down is what attempts, backoff and budget are for. gRPC (gRFC A6) has the same once
                 // for what may have left the client.
@@ -126,7 +133,11 @@ impl Policy {
         let delay = match failure.hint() {
             Some(Hint::Never) => return Err(Stop::Hint),
             Some(Hint::After(delay)) if delay > self.max_hint => return Err(Stop::Hint),
-            Some(Hint::After(delay)) => delay,
+            Some(Hint::After(delay)) => {
+                // The service has spoken: what was guessed before it did no longer counts.
+                past.position = Position::START;
+                delay
+            }
             None => self.backoff.next(&mut past.position, random()),
         };
         if is_late(delay) {
@@ -135,6 +146,17 @@ impl Policy {
         match &self.budget {
             Some(budget) if !past.account.try_retry(budget, failure.kind()) => Err(Stop::Budget),
             _ => Ok(Step::Retry(delay)),
+        }
+    }
+
+    /// An attempt failed. To be said before it is decided how to go on, and also where nothing is to be
+    /// decided.
+    pub(super) fn failed(&self, failure: Failure, past: &Past) {
+        if let Some(budget) = &self.budget
+            && failure.is_retryable()
+            && !past.is_resendable(failure)
+        {
+            budget.failed();
         }
     }
 

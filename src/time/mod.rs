@@ -14,6 +14,30 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The time since the Unix epoch, for the dates that HTTP has in its headers. For nothing else: wall
+/// clocks leap.
+///
+/// It stands still, and is moved on, with a paused clock.
+#[cfg(feature = "http")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the door"
+)]
+pub(crate) fn since_unix_epoch() -> Duration {
+    use std::time::SystemTime;
+
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let (real, ours) = (std::time::Instant::now(), now().into_std());
+    // Only a paused clock is apart from the real one.
+    let (ahead, behind) = (
+        ours.saturating_duration_since(real),
+        real.saturating_duration_since(ours),
+    );
+    let wall = wall.unwrap_or_default().saturating_add(ahead);
+    wall.saturating_sub(behind)
+}
+
 /// The moment from which a layer counts its nanoseconds.
 ///
 /// State machines and windows keep their times as one `u64`, which an atomic can hold: nanoseconds

@@ -260,6 +260,61 @@ fn a_call_that_is_refused_allocates_nothing() {
     assert_refused(Reason::CircuitOpen, stack.service(inner));
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn judging_a_response_allocates_nothing_whatever_it_says() {
+    use http::{HeaderMap, Response, StatusCode};
+    use steadfast::{
+        Verdict,
+        http::{AnswerRefusalsLayer, HttpClassifier},
+    };
+
+    let heads: [&[(&'static str, &str)]; 6] = [
+        &[],
+        &[("retry-after", "7")],
+        &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        &[
+            ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("date", "Sun Nov  6 08:49:37 1994"),
+        ],
+        &[(
+            "ratelimit",
+            r#""burst";r=0;t=3, "daily";r=900;t=50000;pk="x""#,
+        )],
+        &[
+            ("x-ratelimit-reset", "1000000000"),
+            ("x-ratelimit-remaining", "0"),
+        ],
+    ];
+    let custom = HttpClassifier::builder().success(404).build().unwrap();
+    for head in heads {
+        let mut headers = HeaderMap::new();
+        for (name, value) in head {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        let judge = || {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let verdict = custom.clone().verdict(status, &headers);
+            assert_eq!(verdict, HttpClassifier.verdict(status, &headers));
+            #[cfg(feature = "grpc")]
+            assert_ne!(
+                steadfast::grpc::GrpcClassifier::new().trailers(&headers),
+                Verdict::Success
+            );
+            assert_ne!(verdict, Verdict::Success);
+        };
+        judge();
+        assert_eq!(measure(judge), AllocationInfo::default(), "{head:?}");
+    }
+
+    let inner = service_fn(|req: u32| ready(Ok::<_, steadfast::Error<Error>>(Response::new(req))));
+    let answer = |_: &steadfast::http::Refusal| Response::new(0);
+    assert_free(
+        "answer refusals",
+        AnswerRefusalsLayer::with(answer).layer(inner),
+    );
+}
+
 #[test]
 fn a_window_of_time_takes_the_same_memory_however_many_calls_it_holds() {
     let minute = breaker().time_window(Duration::from_secs(60), Thresholds::failure_rate(1.0));

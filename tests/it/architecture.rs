@@ -33,7 +33,7 @@ const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
 const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 16] = [
+const PURE: [&str; 22] = [
     "window/",
     "backoff",
     "permits/",
@@ -50,6 +50,12 @@ const PURE: [&str; 16] = [
     "circuit_breaker/word.rs",
     "retry/policy.rs",
     "classify.rs",
+    "http/field.rs",
+    "http/hint.rs",
+    "http/rate_limit.rs",
+    "http/retry_after.rs",
+    "http/rule.rs",
+    "grpc/pushback.rs",
 ];
 
 struct Source {
@@ -261,6 +267,32 @@ fn http_and_tonic_are_named_in_their_modules_only() {
             .find(|name| code.contains(**name));
         assert!(at_home || named.is_none(), "{}: {named:?}", source.path);
     }
+}
+
+#[test]
+fn every_service_keeps_the_name_that_tonic_routes_by() {
+    let sources = sources();
+    let named = sources.iter().find(|source| source.path == "grpc/named.rs");
+    let named = &named.unwrap().code;
+    let mut services = 0;
+    for source in &sources {
+        // A service is what wraps an `S`, and is not the future of one.
+        let structs = source.code.split("pub struct ").skip(1);
+        let generic = structs.filter_map(|text| text.split_once("<S"));
+        for (name, rest) in generic {
+            let is_service =
+                rest.starts_with([',', '>']) && !name.contains(|c: char| !c.is_alphanumeric());
+            if is_service {
+                services += 1;
+                assert!(
+                    named.contains(&format!("    {name}<S")),
+                    "{}: `{name}`",
+                    source.path
+                );
+            }
+        }
+    }
+    assert!(services > 10, "they are where they are looked for");
 }
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or

@@ -125,6 +125,31 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn so_is_every_public_type_of_http() {
+    use steadfast::http::*;
+
+    send_sync_debug::<(HttpClassifier, CustomHttpClassifier, HttpClassifierBuilder)>();
+    send_sync_debug::<(HttpClientClassifier, StatusRange, Refusal, ProblemDetails)>();
+    send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
+    send_sync_debug::<AnswerRefusalsFuture<Fut>>();
+    assert_eq!(size_of::<HttpClassifier>(), 0);
+    small::<CustomHttpClassifier>(size_of::<usize>());
+    // A refusal is as large as two of them.
+    small::<AnswerRefusalsFuture<Fut>>(size_of::<Refusal>() + 8);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn so_is_every_public_type_of_grpc() {
+    use steadfast::{grpc::*, http::AnswerRefusals};
+
+    send_sync_debug::<(GrpcClassifier, AnswerRefusalsLayer, StatusAnswer)>();
+    send_sync_debug::<AnswerRefusals<Svc, StatusAnswer>>();
+    small::<GrpcClassifier>(17);
+}
+
 #[test]
 fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();

@@ -13,7 +13,7 @@ use steadfast::{
         Cause, CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer,
         State, Thresholds,
     },
-    classify::Failure,
+    classify::{Failure, Hint},
     timeout::TimeoutLayer,
 };
 use tokio::time::{Instant, advance, timeout};
@@ -86,6 +86,41 @@ async fn the_open_time_is_over_at_its_end_and_not_before() {
     advance(std::time::Duration::from_nanos(1)).await;
     send(&mut breaker, Act::Succeed).await.unwrap();
     assert_eq!(watch.calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stays_open_for_as_long_as_the_service_asked_where_it_is_told_to_listen() {
+    let busy = |hint| Act::Say(Failure::overload().with_hint(hint).into());
+    let open_for = async |builder: CircuitBreakerBuilder, acts: [Act; 3]| {
+        let (service, _) = Scripted::new();
+        let layer = builder.classifier(Told).build().unwrap();
+        let mut breaker = layer.layer(service);
+        for act in acts {
+            send(&mut breaker, act).await.unwrap_err();
+        }
+        let refused = send(&mut breaker, Act::Succeed).await.unwrap_err();
+        refused.rejected().retry_after().unwrap()
+    };
+    let listening = || simple().open_time_from_hint(secs(60));
+    let (none, never) = (|| Act::Fail(1), || busy(Hint::Never));
+    let after = |delay| busy(Hint::After(delay));
+    let long = || [none(), none(), after(secs(20))];
+    assert_eq!(open_for(listening(), long()).await, secs(20));
+    assert_eq!(open_for(simple(), long()).await, secs(1), "off by default");
+    let earlier = [after(secs(20)), none(), none()];
+    assert_eq!(
+        open_for(listening(), earlier).await,
+        secs(1),
+        "the one that trips it"
+    );
+    assert_eq!(
+        open_for(listening(), [none(), none(), never()]).await,
+        secs(1)
+    );
+    let short = [none(), none(), after(ms(1))];
+    assert_eq!(open_for(listening(), short).await, secs(1), "never shorter");
+    let endless = [none(), none(), after(std::time::Duration::MAX)];
+    assert_eq!(open_for(listening(), endless).await, secs(60), "the cap");
 }
 
 #[tokio::test(start_paused = true)]
@@ -882,6 +917,11 @@ fn every_wrong_setting_is_refused_by_name_with_what_is_allowed() {
         (
             builder().open_time(Backoff::none()),
             "open_time",
+            "longer than zero",
+        ),
+        (
+            builder().open_time_from_hint(zero),
+            "open_time_from_hint",
             "longer than zero",
         ),
         (

@@ -19,10 +19,11 @@ use serde_json::Value;
 use steadfast::{
     Classify, Error, LiftLayer, Limit, Reason, Rejected, TimedOut, Verdict,
     bulkhead::BulkheadLayer,
-    classify::{Failure, Hint},
+    classify::{Failure, FailureKind, Hint},
     http::{
-        AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, HttpClientClassifier, Idempotent,
-        IdempotentBodyless, IntoRefusal, Refusal, is_idempotent, is_safe_to_retry, retry,
+        AnswerRefusals, AnswerRefusalsLayer, HttpClassifier, HttpClassifierBuilder,
+        HttpClientClassifier, Idempotent, IdempotentBodyless, IntoRefusal, Refusal, is_idempotent,
+        is_safe_to_retry, retry,
     },
     retry::CloneRequest,
     timeout::TimeoutLayer,
@@ -69,105 +70,93 @@ fn what_our_own_timeout_gave_up_is_a_timeout_failure() {
     );
 }
 
-// `Retry-After` as it comes in.
+// The classifier with rules of one's own.
 
-/// What is made of the field lines on a 503.
-fn hint(lines: &[&[u8]]) -> Option<Hint> {
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        headers.append(RETRY_AFTER, HeaderValue::from_bytes(line).unwrap());
+#[test]
+fn the_last_rule_for_a_status_holds_and_the_others_are_the_defaults() {
+    let built = HttpClassifier::builder()
+        .failure(100..=999, FailureKind::Permanent)
+        .success(400..=499)
+        .failure(StatusCode::CONFLICT, FailureKind::Transient)
+        .ignored(499)
+        .build();
+    let custom = built.unwrap();
+    for status in 100..=999 {
+        let expected = match status {
+            409 => Failure::transient().into(),
+            499 => Verdict::Ignored,
+            400..=499 => Verdict::Success,
+            _ => Failure::permanent().into(),
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(
+            custom.verdict(status, &HeaderMap::new()),
+            expected,
+            "{status}"
+        );
     }
-    match verdict(503, &headers) {
-        Verdict::Failure(failure) => failure.hint(),
-        other => panic!("a 503 is a failure, not {other:?}"),
+    let unchanged = HttpClassifier::builder().build().unwrap();
+    for status in 100..=999 {
+        let status = StatusCode::from_u16(status).unwrap();
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("9"))]);
+        let default = HttpClassifier.verdict(status, &headers);
+        assert_eq!(unchanged.verdict(status, &headers), default, "{status}");
     }
-}
-
-fn after(seconds: u64) -> Option<Hint> {
-    Some(Hint::After(Duration::from_secs(seconds)))
 }
 
 #[test]
-fn retry_after_is_read_in_seconds() {
-    assert_eq!(hint(&[b"120"]), after(120));
-    assert_eq!(hint(&[b"0"]), after(0));
-    assert_eq!(hint(&[b"007"]), after(7), "1*DIGIT allows leading zeros");
-    assert_eq!(hint(&[b" \t7\t "]), after(7), "optional white space");
+fn a_range_that_is_empty_or_of_no_status_is_refused_by_the_name_of_its_setter() {
+    let refused = |builder: HttpClassifierBuilder| {
+        let error = builder.build().unwrap_err();
+        (error.setting(), error.value().to_owned())
+    };
+    let builder = HttpClassifier::builder;
+    let kind = FailureKind::Timeout;
+    assert_eq!(
+        refused(builder().success(99)),
+        ("success", "99..=99".into())
+    );
+    assert_eq!(
+        refused(builder().ignored(1000)),
+        ("ignored", "1000..=1000".into())
+    );
+    #[allow(clippy::reversed_empty_ranges)]
+    let reversed = builder().failure(500..=400, kind);
+    assert_eq!(refused(reversed), ("failure", "500..=400".into()));
+    assert_eq!(refused(builder().failure(0..=u16::MAX, kind)).0, "failure");
+    assert!(builder().failure(100..=999, kind).build().is_ok());
 }
 
 #[test]
-fn anything_but_digits_in_one_line_is_no_hint() {
-    let lines: [&[u8]; 14] = [
-        b"",
-        b" ",
-        b"+7",
-        b"-7",
-        b"7.5",
-        b"7s",
-        b"1 2",
-        b"1_000",
-        b"3, 5",
-        b"0x7",
-        b"\"7\"",
-        b"\xd9\xa7",  // ARABIC-INDIC DIGIT SEVEN
-        b"\xc2\xa07", // NO-BREAK SPACE
-        b"Fri, 31 Dec 1999 23:59:59 GMT",
-    ];
-    for line in lines {
-        assert_eq!(hint(&[line]), None, "{:?}", line.escape_ascii());
-    }
-    assert_eq!(hint(&[]), None);
-    assert_eq!(hint(&[b"7", b"7"]), None, "even if they agree");
-    assert_eq!(hint(&[b"7", b""]), None);
-}
+fn errors_go_to_a_classifier_of_their_own() {
+    let by_kind = |result: Result<&Response<()>, &io::Error>| match result.unwrap_err().kind() {
+        io::ErrorKind::InvalidInput => Verdict::Ignored,
+        _ => Failure::permanent().into(),
+    };
+    let custom = HttpClassifier::builder().errors(by_kind).build().unwrap();
+    let judge = |kind| custom.classify(Err(&io::Error::from(kind)));
+    assert_eq!(judge(io::ErrorKind::InvalidInput), Verdict::Ignored);
+    assert_eq!(
+        judge(io::ErrorKind::BrokenPipe),
+        Failure::permanent().into()
+    );
+    let response = Response::builder().status(502).body(()).unwrap();
+    assert_eq!(custom.classify(Ok(&response)), Failure::transient().into());
+    let error = io::Error::from(io::ErrorKind::TimedOut);
+    assert_eq!(custom.classify_timed_out(&error), Failure::timeout().into());
 
-#[test]
-fn an_absurd_delay_is_the_longest_that_every_clock_can_tell() {
-    let longest = u64::from(u32::MAX);
-    for line in ["4294967295", "4294967296", "18446744073709551620"] {
-        assert_eq!(hint(&[line.as_bytes()]), after(longest), "{line}");
-    }
-    assert_eq!(hint(&[&[b'9'; 10_000]]), after(longest));
-    let _in_reach = tokio::time::Instant::now() + Duration::from_secs(longest);
-}
-
-#[test]
-fn the_hint_is_read_on_every_failure_and_on_nothing_else() {
-    let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("9"))]);
-    for status in [408, 429, 500, 501, 502, 503, 504, 599] {
-        match verdict(status, &headers) {
-            Verdict::Failure(failure) => assert_eq!(failure.hint(), after(9), "{status}"),
-            other => panic!("{status} is a failure, not {other:?}"),
+    /// Takes even expiries for nothing.
+    struct Blind;
+    impl Classify<Response<()>, io::Error> for Blind {
+        fn classify(&self, _: Result<&Response<()>, &io::Error>) -> Verdict {
+            Verdict::Ignored
+        }
+        fn classify_timed_out(&self, _: &io::Error) -> Verdict {
+            Verdict::Ignored
         }
     }
-    for status in [200, 202, 301, 404, 413] {
-        assert_eq!(verdict(status, &headers), Verdict::Success, "{status}");
-    }
-}
-
-/// Any bytes that can be a field value, digits and white space more often than others.
-fn field_value() -> impl Strategy<Value = Vec<u8>> {
-    let byte = prop_oneof![
-        8 => b'0'..=b'9',
-        1 => prop_oneof![Just(b'\t'), Just(b' ')],
-        1 => prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8],
-    ];
-    proptest::collection::vec(byte, 0..40)
-}
-
-proptest! {
-    #[test]
-    fn arbitrary_bytes_give_a_hint_only_if_they_are_digits(bytes in field_value()) {
-        let trimmed = bytes.trim_ascii();
-        let is_delay = !trimmed.is_empty() && trimmed.iter().all(u8::is_ascii_digit);
-        prop_assert_eq!(hint(&[&bytes]).is_some(), is_delay);
-    }
-
-    #[test]
-    fn seconds_come_back_as_they_were_sent(seconds: u32, zeros in 0_usize..30) {
-        let line = format!("{}{seconds}", "0".repeat(zeros));
-        prop_assert_eq!(hint(&[line.as_bytes()]), after(seconds.into()));
-    }
+    let blind = HttpClassifier::builder().errors(Blind).build().unwrap();
+    assert_eq!(blind.classify_timed_out(&error), Verdict::Ignored);
 }
 
 // What may be sent twice.
@@ -425,6 +414,24 @@ fn every_expiry_is_a_gateway_timeout() {
     }
 }
 
+#[test]
+fn a_refusal_that_is_not_to_be_tried_again_says_so_and_no_time() {
+    for (reason, status) in REASONS {
+        let rejected = Rejected::new("door", reason).with_retry_after(Duration::from_secs(9));
+        let response = Refusal::from(rejected.non_retryable()).to_response::<String>();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["x-envoy-overloaded"], "true");
+        assert_eq!(response.headers().get(RETRY_AFTER), None);
+        let Verdict::Failure(failure) = verdict(status, response.headers()) else {
+            panic!("a {status} is a failure");
+        };
+        assert_eq!(failure.hint(), Some(Hint::Never), "our own client heeds it");
+
+        let response = Refusal::from(rejected).to_response::<String>();
+        assert_eq!(response.headers().get("x-envoy-overloaded"), None);
+    }
+}
+
 fn written(delay: Duration) -> Option<String> {
     let rejected = Rejected::new("door", Reason::CircuitOpen).with_retry_after(delay);
     let response = Refusal::from(rejected).to_response::<String>();
@@ -446,9 +453,13 @@ proptest! {
     #[test]
     fn a_delay_survives_the_wire_never_shortened(delay in 1_u64..=i32::MAX as u64 * 1_000_000_000) {
         let delay = Duration::from_nanos(delay);
-        let line = written(delay).unwrap();
-        let Some(Hint::After(read)) = hint(&[line.as_bytes()]) else {
-            panic!("{line} is not read");
+        let refusal = Refusal::from(REJECTED.with_retry_after(delay));
+        let response = refusal.to_response::<String>();
+        let Verdict::Failure(failure) = verdict(503, response.headers()) else {
+            panic!("a 503 is a failure");
+        };
+        let Some(Hint::After(read)) = failure.hint() else {
+            panic!("{response:?} is not read");
         };
         prop_assert!(read >= delay && read - delay < Duration::from_secs(1));
     }
@@ -599,6 +610,14 @@ impl Service<()> for Moody {
         );
         future::ready(Ok(Response::new(String::new())))
     }
+}
+
+#[tokio::test]
+async fn a_closure_can_answer_instead() {
+    let plainly = |refusal: &Refusal| Response::new(refusal.reason());
+    let inner = service_fn(|()| future::ready(Err::<Response<&str>, _>(BoxError::from(REJECTED))));
+    let svc = AnswerRefusalsLayer::with(plainly).layer(inner);
+    assert_eq!(svc.oneshot(()).await.unwrap().body(), &"bulkhead_full");
 }
 
 fn poll_ready(svc: &mut AnswerRefusals<Moody>) -> Poll<Result<(), &'static str>> {

@@ -214,6 +214,55 @@ macro_rules! laws {
     };
 }
 
+#[cfg(feature = "http")]
+mod of_http {
+    use http::Response;
+    use steadfast::http::{AnswerRefusals, AnswerRefusalsLayer, IntoRefusal, Refusal};
+    use tower::{
+        ServiceBuilder,
+        util::{MapResponse, MapResponseLayer},
+    };
+
+    use super::*;
+
+    impl IntoRefusal for Error {
+        type Other = Self;
+
+        fn into_refusal(self) -> Result<Refusal, Self> {
+            match self {
+                Self::Rejected(rejected) => Ok(rejected.into()),
+                Self::TimedOut(timed_out) => Ok(timed_out.into()),
+                other => Err(other),
+            }
+        }
+    }
+
+    type Answered = MapResponse<
+        AnswerRefusals<
+            MapResponse<Scripted, fn(u32) -> Response<u32>>,
+            fn(&Refusal) -> Response<u32>,
+        >,
+        fn(Response<u32>) -> u32,
+    >;
+
+    /// Around the layer, what gives it responses of HTTP, and takes them off again.
+    pub(super) fn answer_refusals() -> impl Layer<Scripted, Service = Answered> {
+        let answer: fn(&Refusal) -> _ = |refusal| panic!("nothing refuses: {refusal}");
+        let wrap: fn(u32) -> _ = Response::new;
+        let unwrap: fn(Response<u32>) -> _ = Response::into_body;
+        ServiceBuilder::new()
+            .layer(MapResponseLayer::new(unwrap))
+            .layer(AnswerRefusalsLayer::with(answer))
+            .layer(MapResponseLayer::new(wrap))
+            .into_inner()
+    }
+}
+
+#[cfg(feature = "http")]
+laws! {
+    answer_refusals: Inner, of_http::answer_refusals();
+}
+
 laws! {
     bulkhead: Inner, BulkheadLayer::new(2);
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();

@@ -27,6 +27,8 @@ mod grpc;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod http_hints;
+#[cfg(feature = "http")]
 mod real;
 #[cfg(feature = "http")]
 mod replay;

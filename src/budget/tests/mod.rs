@@ -3,6 +3,7 @@
 mod places;
 mod quota;
 mod successes;
+mod throttle;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -53,7 +54,8 @@ fn settings_that_cannot_work_are_refused_by_name() {
     let all = || {
         let (ratio, quota) = (Budget::default(), Budget::quota(5).unwrap());
         let active = Budget::of_active(0.2).unwrap();
-        [ratio, quota, active, Budget::concurrent(3)]
+        let throttle = Budget::grpc_throttle(10, 0.1).unwrap();
+        [ratio, quota, active, Budget::concurrent(3), throttle]
     };
     for (nth, budget) in all().into_iter().enumerate() {
         let set = [0, 5].map(|n| budget.clone().with_max_balance(n));

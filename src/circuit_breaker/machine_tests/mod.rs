@@ -128,6 +128,7 @@ fn rules(settings: &Settings) -> Rules {
         probes: trip.probe_rule(settings.probes),
         trip,
         probe_nanos: settings.probe_nanos,
+        longest_asked_nanos: 500 * MS,
         open_time: Backoff::exponential(ns(settings.open_base), ns(settings.open_cap))
             .unwrap()
             .with_jitter(jitter),
@@ -188,7 +189,7 @@ impl Pair {
         // What the services do: a good result that would move nothing is not handed in.
         if !(outcome.is_good() && self.machine.is_unmoved_by_success(pass)) {
             let now = || self.world.now.get();
-            self.machine.settle(pass, outcome, now, &self.world);
+            self.machine.settle(pass, outcome, 0, now, &self.world);
         }
         self.model.settle(ticket, outcome);
     }

@@ -86,14 +86,14 @@ fn the_fiftieth_of_a_hundred_trips_it_whatever_came_before() {
     for _ in 0..1_000_000 {
         let pass = pair.machine.admit(&pair.world).unwrap();
         if !pair.machine.is_unmoved_by_success(pass) {
-            pair.machine.settle(pass, GOOD, || 0, &pair.world);
+            pair.machine.settle(pass, GOOD, 0, || 0, &pair.world);
         }
     }
     let Pair { machine, world, .. } = &pair;
     for failure in 1..=50 {
         assert_eq!(machine.state(), State::Closed, "failure {failure}");
         let pass = machine.admit(world).unwrap();
-        machine.settle(pass, FAILED, || 0, world);
+        machine.settle(pass, FAILED, 0, || 0, world);
     }
     assert_eq!(machine.state(), State::Open);
     assert_eq!(pair.cause(), Some(Cause::CountFailureRate));
@@ -332,6 +332,30 @@ fn the_open_time_is_over_at_its_end_and_no_nanosecond_before() {
     pair.after(1);
     assert!(pair.call());
     assert_eq!(pair.state(), State::HalfOpen);
+}
+
+#[test]
+fn what_the_service_asks_for_makes_the_open_time_longer_up_to_its_cap_and_never_shorter() {
+    let pair = brittle(&settings());
+    let trip = |asked: u64| {
+        let pass = pair.machine.admit(&pair.world).unwrap();
+        pair.machine
+            .settle(pass, FAILED, asked, || pair.world.now(), &pair.world);
+        let Err(Refusal(open)) = pair.machine.admit(&pair.world) else {
+            panic!("it is open");
+        };
+        pair.world.now.set(pair.world.now() + open);
+        open
+    };
+    // Without being asked, each trip would be as long as twice the one before.
+    assert_eq!(trip(7 * MS), 10 * MS);
+    assert_eq!(trip(300 * MS), 300 * MS, "asked for by a probe");
+    assert_eq!(trip(40 * MS), 40 * MS, "which has grown meanwhile");
+    assert_eq!(trip(81 * MS), 81 * MS);
+    assert_eq!(trip(0), 80 * MS);
+    assert_eq!(trip(500 * MS), 500 * MS);
+    assert_eq!(trip(501 * MS), 500 * MS, "the most that it may ask for");
+    assert_eq!(trip(u64::MAX), 500 * MS);
 }
 
 #[test]
@@ -599,7 +623,7 @@ fn a_result_is_late_however_many_changes_of_state_it_is_late() {
     for _ in 0..1 << 16 {
         pair.machine.reset(&pair.world);
     }
-    pair.machine.settle(pass, FAILED, || 0, &pair.world);
+    pair.machine.settle(pass, FAILED, 0, || 0, &pair.world);
     let held = pair.machine.snapshot(&pair.world).statistics.count_window;
     assert_eq!(held.map(|counts| counts.calls), Some(0));
 }
@@ -613,12 +637,12 @@ fn after_more_changes_of_state_than_sixteen_bits_count_it_judges_as_before() {
     });
     for _ in 0..66_000 {
         let pass = pair.machine.admit(&pair.world).unwrap();
-        pair.machine.settle(pass, FAILED, || 0, &pair.world);
+        pair.machine.settle(pass, FAILED, 0, || 0, &pair.world);
         pair.machine.reset(&pair.world);
     }
     let settle = |outcome| {
         let pass = pair.machine.admit(&pair.world).unwrap();
-        pair.machine.settle(pass, outcome, || 0, &pair.world);
+        pair.machine.settle(pass, outcome, 0, || 0, &pair.world);
         pair.machine.state()
     };
     assert_eq!(settle(FAILED), State::Closed);

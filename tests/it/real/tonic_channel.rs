@@ -1,14 +1,30 @@
 //! tonic: the layers around a channel, around a generated client, and around a server.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+};
 
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{Request, Response};
 use steadfast::{
-    LiftLayer, Reason, Rejected, TimedOut, bulkhead::BulkheadLayer, circuit_breaker::State,
-    http as steadfast_http, retry::RetryLayer, timeout::TimeoutLayer,
+    LiftLayer, Reason, Rejected, TimedOut, Verdict,
+    bulkhead::BulkheadLayer,
+    circuit_breaker::State,
+    grpc::{AnswerRefusalsLayer, GrpcClassifier},
+    http as steadfast_http,
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tonic::{
     Code, Status,
     body::Body,
@@ -18,7 +34,7 @@ use tonic_health::{
     pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient},
     server::health_reporter,
 };
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::{breaker, every, ms, patience, peer::Absent};
 
@@ -39,18 +55,23 @@ fn question() -> HealthCheckRequest {
     }
 }
 
+/// The connections that `absent` gets.
+fn incoming(absent: Absent) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    stream::unfold(absent.listen(), |listener: TcpListener| async {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    })
+}
+
 /// Serves `svc` below `layer` on loopback until the test is over.
 fn serve<L>(absent: Absent, layer: L, svc: Health) -> JoinHandle<()>
 where
     L: Layer<Health> + Send + 'static,
     L::Service:
         Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
-    <L::Service as Service<Request<Body>>>::Error: Into<tower::BoxError> + Send + 'static,
+    <L::Service as Service<Request<Body>>>::Error: Into<BoxError> + Send + 'static,
 {
-    let incoming = stream::unfold(absent.listen(), |listener: TcpListener| async {
-        let accepted = listener.accept().await.map(|(stream, _)| stream);
-        Some((accepted, listener))
-    });
+    let incoming = incoming(absent);
     tokio::spawn(async move {
         let server = Server::builder().layer(layer);
         server.serve_with_incoming(svc, incoming).await.unwrap();
@@ -112,7 +133,7 @@ async fn each_layer_alone_fits_a_server() {
             let absent = Absent::new();
             let channel = connect(absent.address());
             let layer = ServiceBuilder::new()
-                .map_err(Status::from)
+                .layer(AnswerRefusalsLayer::new())
                 .layer($layer)
                 .layer(LiftLayer::new());
             serve(absent, layer, health());
@@ -245,7 +266,7 @@ macro_rules! told_by_a_server_with {
         let absent = Absent::new();
         let channel = connect(absent.address());
         let layer = ServiceBuilder::new()
-            .map_err(Status::from)
+            .layer(AnswerRefusalsLayer::new())
             .layer($layer)
             .layer(LiftLayer::new());
         serve(absent, layer, $svc);
@@ -277,4 +298,119 @@ async fn an_expiry_goes_over_the_wire_as_an_exceeded_deadline() {
     let hung = Health::new(tower::service_fn(|_| std::future::pending()));
     let status = told_by_a_server_with!(TimeoutLayer::new(ms(50)).unwrap(), hung);
     assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_refusal_answered_in_add_service_or_by_map_err_is_the_same_to_the_client() {
+    let full = || BulkheadLayer::builder(0).name("front-door").build();
+    let absent = Absent::new();
+    let channel = connect(absent.address());
+    let svc = ServiceBuilder::new()
+        .layer(AnswerRefusalsLayer::new())
+        .layer(full())
+        .layer(LiftLayer::new())
+        .service(health_reporter().1);
+    let incoming = incoming(absent);
+    tokio::spawn(async move {
+        let server = Server::builder().add_service(svc);
+        server.serve_with_incoming(incoming).await.unwrap();
+    });
+    let client = ServiceBuilder::new().map_err(from_transport);
+    let answered = ask(client.service(channel)).await.unwrap_err();
+    assert_eq!(answered.code(), Code::Unavailable);
+    assert!(answered.message().contains("front-door"), "{answered}");
+
+    let absent = Absent::new();
+    let channel = connect(absent.address());
+    let layer = ServiceBuilder::new()
+        .map_err(Status::from)
+        .layer(full())
+        .layer(LiftLayer::new());
+    serve(absent, layer, health());
+    let client = ServiceBuilder::new().map_err(from_transport);
+    let mapped = ask(client.service(channel)).await.unwrap_err();
+    assert_eq!(
+        (mapped.code(), mapped.message()),
+        (answered.code(), answered.message())
+    );
+}
+
+/// A server that refuses as `rejected` says, its first `refusals` calls.
+fn refusing(refusals: u32, rejected: Rejected) -> (SocketAddr, Arc<AtomicU32>) {
+    let absent = Absent::new();
+    let address = absent.address();
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let layer = ServiceBuilder::new()
+        .layer(AnswerRefusalsLayer::new())
+        .filter(
+            move |request| match counted.fetch_add(1, SeqCst) < refusals {
+                true => Err::<Request<Body>, BoxError>(rejected.into()),
+                false => Ok(request),
+            },
+        );
+    serve(absent, layer, health());
+    (address, calls)
+}
+
+/// A client that asks up to three times, and a minute apart unless the server says otherwise.
+fn asking_again(
+    address: SocketAddr,
+) -> impl Service<HealthCheckRequest, Response = HealthCheckResponse, Error = Status> {
+    let retry = RetryLayer::builder()
+        .classifier(
+            |result: Result<&HealthCheckResponse, &Status>| match result {
+                Ok(_) => Verdict::Success,
+                Err(status) => GrpcClassifier::new().status(status),
+            },
+        )
+        .backoff(every(std::time::Duration::from_secs(60)))
+        .without_budget();
+    let retry = retry.build().unwrap();
+    ServiceBuilder::new()
+        .layer(retry)
+        .service(messages(connect(address)))
+}
+
+#[tokio::test]
+async fn a_client_comes_back_when_the_server_said_and_not_when_it_said_never() {
+    let rejected = Rejected::new("door", Reason::Overloaded).with_retry_after(ms(20));
+    let (address, calls) = refusing(2, rejected);
+    // The backoff is of minutes: it is the pushback that brings it back.
+    let answer = asking_again(address).oneshot(question()).await;
+    assert_eq!((answer.unwrap().status, calls.load(SeqCst)), (1, 3));
+
+    let (address, calls) = refusing(2, rejected.non_retryable());
+    let status = asking_again(address).oneshot(question()).await.unwrap_err();
+    assert_eq!((status.code(), calls.load(SeqCst)), (Code::Unavailable, 1));
+}
+
+#[tokio::test]
+async fn the_breaker_opens_on_statuses_in_heads_and_not_on_those_of_the_caller() {
+    for (code, state) in [
+        (Code::Unavailable, State::Open),
+        (Code::NotFound, State::Closed),
+    ] {
+        let svc = Health::new(tower::service_fn(move |_| async move {
+            Ok(Status::new(code, "as told").into_http())
+        }));
+        let absent = Absent::new();
+        let channel = connect(absent.address());
+        serve(absent, tower::layer::util::Identity::new(), svc);
+        let layer = breaker(2)
+            .classifier(GrpcClassifier::new())
+            .build()
+            .unwrap();
+        let handle = layer.handle();
+        let svc = ServiceBuilder::new()
+            .map_err(Status::from)
+            .layer(layer)
+            .layer(LiftLayer::new())
+            .service(channel);
+        for _ in 0..2 {
+            let status = ask(svc.clone()).await.unwrap_err();
+            assert_eq!(status.code(), code);
+        }
+        assert_eq!(handle.state(), state, "{code:?}");
+    }
 }

@@ -11,14 +11,102 @@ use steadfast::{
     Verdict,
     backoff::Backoff,
     budget::Budget,
-    classify::Failure,
+    classify::{Failure, Hint},
     retry::{RetryBuilder, RetryLayer},
 };
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use super::{build, plain};
+use super::{build, never_sent::try_again, plain};
 use crate::support::{Act, Error, Scripted, Told, ms, poll_once, secs, send, send_contained};
+
+/// How many tokens a call of failed attempts takes of gRPC's throttle, and how many attempts it makes.
+async fn tokens_taken(builder: RetryBuilder, failures: &[Failure]) -> (f64, usize) {
+    let budget = Budget::grpc_throttle(100, 0.001).unwrap();
+    let failures = failures.iter().copied();
+    let (seen, result) = try_again(builder.budget(budget.clone()), failures).await;
+    let paid_in = if result.is_ok() { 0.001 } else { 0.0 };
+    (100.0 + paid_in - budget.balance(), seen.calls())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_grpcs_throttle_each_failure_takes_a_token_that_may_be_tried_again() {
+    let (failed, never) = (
+        Failure::transient(),
+        Failure::overload().with_hint(Hint::Never),
+    );
+    let patient = || plain().max_attempts(4);
+    assert_eq!(
+        tokens_taken(patient(), &[failed; 9]).await,
+        (4.0, 4),
+        "the last one too"
+    );
+    assert_eq!(
+        tokens_taken(patient().max_attempts(1), &[failed]).await,
+        (1.0, 1)
+    );
+    assert_eq!(
+        tokens_taken(patient(), &[never]).await,
+        (1.0, 1),
+        "pushback not to"
+    );
+    assert_eq!(
+        tokens_taken(patient(), &[Failure::permanent()]).await,
+        (0.0, 1)
+    );
+    let not_this_code = Failure::timeout().non_retryable();
+    assert_eq!(tokens_taken(patient(), &[not_this_code]).await, (0.0, 1));
+    let not_sent = [Failure::never_sent(); 2];
+    assert_eq!(
+        tokens_taken(patient(), &not_sent).await,
+        (1.0, 3),
+        "but for the first"
+    );
+    let no_copy = patient().clone_request(|_: &()| None);
+    let budget = Budget::grpc_throttle(100, 0.1).unwrap();
+    try_again(no_copy.budget(budget.clone()), [failed])
+        .await
+        .1
+        .unwrap_err();
+    assert_eq!(budget.balance(), 99.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_grpcs_throttle_a_call_makes_five_attempts_at_most() {
+    let failures = [Failure::transient(); 99];
+    assert_eq!(
+        tokens_taken(plain().max_attempts(99), &failures).await,
+        (5.0, 5)
+    );
+    assert_eq!(
+        tokens_taken(plain().max_attempts(4), &failures).await,
+        (4.0, 4)
+    );
+    let budget = Budget::grpc_throttle(100, 0.001).unwrap();
+    let (service, watch) = Scripted::new();
+    let wanted = |_: &Act| std::num::NonZeroU32::new(99);
+    let layer = plain().budget(budget).max_attempts_per_request(wanted);
+    let mut retry = layer.build().unwrap().layer(service);
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    assert_eq!(watch.calls(), 5, "whatever the request wants");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpcs_throttle_ends_retrying_at_half_and_successes_bring_it_back() {
+    let budget = Budget::grpc_throttle(10, 0.1).unwrap();
+    let (mut retry, watch) = build(plain().max_attempts(4).budget(budget.clone()));
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    assert_eq!((watch.calls(), budget.balance()), (4, 6.0));
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    assert_eq!((watch.calls(), budget.balance()), (5, 5.0), "half");
+    for _ in 0..21 {
+        send(&mut retry, Act::Succeed).await.unwrap();
+    }
+    assert_eq!(budget.balance(), 7.1);
+    let before = watch.calls();
+    send(&mut retry, Act::Fail(1)).await.unwrap_err();
+    assert_eq!(watch.calls() - before, 3, "6.1 and 5.1, then 4.1");
+}
 
 /// How many calls `requests` requests cause where each attempt fails with probability one half.
 async fn calls_at_half_failing(builder: RetryBuilder, requests: usize) -> usize {

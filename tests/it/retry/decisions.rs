@@ -73,6 +73,7 @@ async fn it_has_its_way_over_the_classifier_but_not_over_what_the_service_said()
         Verdict::Success,
         Verdict::Ignored,
         Failure::permanent().into(),
+        Failure::timeout().non_retryable().into(),
     ] {
         assert_eq!(calls(true, verdict).await, 3, "{verdict:?}");
         assert_eq!(calls(false, verdict).await, 1, "{verdict:?}");

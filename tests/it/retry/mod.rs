@@ -3,6 +3,7 @@
 mod budgets;
 mod decisions;
 mod handed_back;
+mod hints;
 mod nested;
 mod never_sent;
 

@@ -21,7 +21,7 @@ const NEVER_SENT: Failure = Failure::never_sent();
 const FAILED: Failure = Failure::transient();
 
 /// Calls a service that fails like this, one after the other, and then succeeds.
-async fn try_again<Q>(
+pub(super) async fn try_again<Q>(
     builder: RetryBuilder<steadfast::classify::AnyError, Q>,
     fails: impl IntoIterator<Item = Failure>,
 ) -> (Seen, Result<(), Error>)

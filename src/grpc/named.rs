@@ -1,0 +1,40 @@
+//! A service keeps its name under the layers, so that it can be given to tonic's `add_service`.
+
+use tonic::server::NamedService;
+
+use crate::{
+    bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
+    circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
+    error::Lift,
+    http::{AnswerRefusals, Replay},
+    retry::Retry,
+    timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
+};
+
+macro_rules! keep_name {
+    ($($service:ident<S $(, $param:ident)*>;)*) => {
+        $(
+            impl<S: NamedService $(, $param)*> NamedService for $service<S $(, $param)*> {
+                const NAME: &'static str = S::NAME;
+            }
+        )*
+    };
+}
+
+keep_name! {
+    AnswerRefusals<S, A>;
+    BackPressureCircuitBreaker<S, C>;
+    Bulkhead<S, W>;
+    CircuitBreaker<S, C>;
+    Detachable<S>;
+    FollowingTimeout<S, C>;
+    KeyedBulkhead<S, K, F, W>;
+    KeyedCircuitBreaker<S, K, F, C>;
+    Lift<S>;
+    QueuedBulkhead<S, W>;
+    QueuedKeyedBulkhead<S, K, F, W>;
+    ReadyTimeout<S, L>;
+    Replay<S>;
+    Retry<S, C, Q, D>;
+    Timeout<S, L>;
+}
