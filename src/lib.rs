@@ -99,6 +99,8 @@ pub mod budget;
 // The layers: each imports the core, and none another.
 pub mod bulkhead;
 pub mod circuit_breaker;
+#[cfg(feature = "http")]
+pub mod deadline;
 pub mod retry;
 pub mod timeout;
 

@@ -21,14 +21,20 @@
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
+//! | `steadfast_deadline_time_left_seconds` | histogram | | time left to a request as it arrives, by what its caller says |
+//! | `steadfast_deadline_spared_total` | counter | | requests too late, yet let in: enough had been refused |
+//! | `steadfast_deadline_malformed_total` | counter | `header` | headers that could not be understood |
+//!
+//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `deadline` or `propagate`. `header` is
+//! `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`, `attempt` or `criticality`. `outcome` is
+//! one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout |
-//! | `timed_out` | given up by this layer | timeout |
-//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout |
+//! | `completed` | the inner service answered, well or not | bulkhead, timeout, deadline, propagate |
+//! | `timed_out` | given up by this layer | timeout, deadline, propagate |
+//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout, deadline, propagate |
 //! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
 //! | `abandoned` | dropped by the caller before the end | all |
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
@@ -42,8 +48,8 @@
 //!
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
 //! a breaker's state (`INFO`; `from`, `to`, `cause`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`;
-//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`) and an expiry (`DEBUG`; `limit`,
-//! `waited`).
+//! `attempt`, `delay`), a retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`,
+//! `waited`) and a header that could not be understood (`DEBUG`; `header`).
 //!
 //! # Example
 //!
@@ -62,9 +68,10 @@
 
 #![allow(clippy::disallowed_macros, reason = "this is the door")]
 
-use std::{fmt, task::Poll, time::Duration};
+use std::{fmt, future::Future, task::Poll, time::Duration};
 
-pub(crate) use metrics::{Counter, Gauge};
+pub(crate) use metrics::{Counter, Gauge, Histogram};
+use tracing::{Instrument, Span};
 
 use crate::error::{Limit, Reason};
 
@@ -228,6 +235,15 @@ impl Telemetry {
         );
     }
 
+    /// The layer cannot understand a header.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are none"))]
+    pub(crate) fn malformed(&self, header: &'static str) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, header,
+            "malformed header"
+        );
+    }
+
     /// A counter of this layer alone, one for each of `values`.
     pub(crate) fn counters<const N: usize>(
         &self,
@@ -246,6 +262,14 @@ impl Telemetry {
         metrics::gauge!(metric, "name" => self.name)
     }
 
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "no other layer has one")
+    )]
+    pub(crate) fn histogram(&self, metric: &'static str) -> Histogram {
+        metrics::histogram!(metric, "name" => self.name)
+    }
+
     pub(crate) fn gauges<const N: usize>(
         &self,
         metric: &'static str,
@@ -254,6 +278,17 @@ impl Telemetry {
     ) -> [Gauge; N] {
         values.map(|value| metrics::gauge!(metric, "name" => self.name, label => value))
     }
+}
+
+/// `future`, which keeps the current span wherever it is polled.
+pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    future.in_current_span()
+}
+
+/// `f`, which keeps the current span wherever it is called.
+pub(crate) fn within_current_span<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    let span = Span::current();
+    move || span.in_scope(f)
 }
 
 impl fmt::Debug for Telemetry {

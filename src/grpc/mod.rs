@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`Reason::RateLimited`] | `RESOURCE_EXHAUSTED`: the caller's own quota |
 //! | [`Reason::DeadlineExceeded`], [`TimedOut`] | `DEADLINE_EXCEEDED` |
+//! | [`Reason::InvalidRequest`] | `INVALID_ARGUMENT` |
 //! | all others | `UNAVAILABLE`: not now, not here, and not seen by the service |
 //!
 //! These are the codes that gRPC's own documents give to the HTTP statuses 429, 504 and 503, so both
@@ -94,6 +95,7 @@ const fn code(reason: Reason) -> Code {
     match reason {
         Reason::RateLimited => Code::ResourceExhausted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::InvalidRequest => Code::InvalidArgument,
         Reason::CircuitOpen
         | Reason::BulkheadFull
         | Reason::QueueTimeout
