@@ -41,6 +41,7 @@
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
+//! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
 //! None of them takes a lock, allocates, or boxes a future on the way of a call that is let through,
 //! and none asks of the inner service what its pattern does not need: no `Send`, no `'static`, and
@@ -69,10 +70,11 @@
 //! # Features
 //!
 //! None is on by default. `http` adds [`http`]: a classifier by status, idempotent methods, and refusals
-//! as responses. `grpc` adds [`grpc`]: refusals as `tonic::Status`.
+//! as responses; and [`deadline`]. `grpc` adds [`grpc`]: refusals as `tonic::Status`. `axum` adds
+//! [`axum`]: the context as an argument of handlers.
 
 #![cfg_attr(
-    not(all(feature = "http", feature = "grpc")),
+    not(all(feature = "http", feature = "grpc", feature = "axum")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -107,6 +109,8 @@ pub mod timeout;
 // What brings them together; imported by nothing.
 mod builder;
 pub mod run;
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "http")]

@@ -28,11 +28,17 @@ const CORE: [&str; 15] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
-const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
+const LAYERS: [&str; 5] = [
+    "bulkhead",
+    "circuit_breaker",
+    "deadline",
+    "retry",
+    "timeout",
+];
+const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 9] = [
+const PURE: [&str; 17] = [
     "window/",
     "backoff",
     "permits/",
@@ -42,6 +48,14 @@ const PURE: [&str; 9] = [
     "circuit_breaker/word.rs",
     "retry/policy.rs",
     "classify.rs",
+    "deadline/attempt.rs",
+    "deadline/criticality.rs",
+    "deadline/digits.rs",
+    "deadline/grpc_timeout.rs",
+    "deadline/incoming.rs",
+    "deadline/limits.rs",
+    "deadline/millis.rs",
+    "deadline/outgoing.rs",
 ];
 
 struct Source {
@@ -246,7 +260,8 @@ fn the_pure_parts_import_no_door_but_that_of_the_atomics() {
 #[test]
 fn http_and_tonic_are_named_in_their_modules_only() {
     for source in sources() {
-        let at_home = matches!(source.module(), "http" | "grpc");
+        // A deadline that travels has nothing but headers to travel in.
+        let at_home = matches!(source.module(), "axum" | "deadline" | "grpc" | "http");
         let code = source.code.replace("crate::http::", "");
         let named = ["http::", "http_body", "tonic::"]
             .iter()

@@ -309,7 +309,7 @@ async fn the_ready_made_retry_repeats_what_is_safe_and_ends_with_the_last_respon
 
 // Refusals as responses.
 
-const REASONS: [(Reason, u16); 8] = [
+const REASONS: [(Reason, u16); 9] = [
     (Reason::CircuitOpen, 503),
     (Reason::BulkheadFull, 503),
     (Reason::QueueTimeout, 503),
@@ -318,6 +318,7 @@ const REASONS: [(Reason, u16); 8] = [
     (Reason::Overloaded, 503),
     (Reason::Throttled, 503),
     (Reason::DeadlineExceeded, 504),
+    (Reason::InvalidRequest, 400),
 ];
 
 fn problem(response: &Response<String>) -> Value {

@@ -21,6 +21,8 @@ mod timeout;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]
+mod deadline;
+#[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod real;
