@@ -54,51 +54,89 @@ pub(super) struct Incoming {
     malformed: u8,
 }
 
-impl Incoming {
-    pub(super) fn read(headers: &HeaderMap, names: &HeaderNames) -> Self {
-        let mut this = Self::default();
-        if headers.is_empty() {
-            return this;
+/// Finds the headers that are read.
+///
+/// Looking up six names by their hashes costs more than going through all headers of a request once,
+/// nearly all of which have a name of another length.
+#[derive(Debug)]
+pub(super) struct Reader {
+    names: [HeaderName; Field::ALL.len()],
+    /// One bit for the length of each name.
+    lengths: u64,
+}
+
+impl Reader {
+    pub(super) fn new(names: HeaderNames) -> Self {
+        let names = Field::ALL.map(|field| match field {
+            Field::GrpcTimeout => grpc_timeout::NAME,
+            Field::Timeout => names.timeout.clone(),
+            Field::EnvoyTimeout => ENVOY_TIMEOUT,
+            Field::GrpcAttempts => attempt::GRPC_NAME,
+            Field::Attempt => names.attempt.clone(),
+            Field::Criticality => names.criticality.clone(),
+        });
+        let lengths = names.iter().map(length_bit).fold(0, |all, bit| all | bit);
+        Self { names, lengths }
+    }
+
+    pub(super) fn read(&self, headers: &HeaderMap) -> Incoming {
+        let mut found = [const { None }; Field::ALL.len()];
+        let mut malformed = 0;
+        for (name, value) in headers {
+            if self.lengths & length_bit(name) == 0 {
+                continue;
+            }
+            let Some(field) = self.names.iter().position(|own| own == name) else {
+                continue;
+            };
+            // Of two lines nobody knows which one counts.
+            if found[field].replace(value.as_bytes()).is_some() {
+                malformed |= 1 << field;
+            }
         }
+        Incoming::decode(found, malformed)
+    }
+}
+
+/// All lengths beyond the last bit share it.
+fn length_bit(name: &HeaderName) -> u64 {
+    1 << name.as_str().len().min(63)
+}
+
+impl Incoming {
+    /// Of the `found` headers those that are not known to be `malformed`.
+    fn decode(found: [Option<&[u8]>; Field::ALL.len()], malformed: u8) -> Self {
+        let mut this = Self {
+            malformed,
+            ..Self::default()
+        };
         let timeouts = [
-            this.take(
-                headers,
-                &grpc_timeout::NAME,
-                Field::GrpcTimeout,
-                grpc_timeout::decode,
-            ),
-            this.take(headers, &names.timeout, Field::Timeout, millis::decode),
-            this.take(headers, &ENVOY_TIMEOUT, Field::EnvoyTimeout, millis::decode),
+            this.take(&found, Field::GrpcTimeout, grpc_timeout::decode),
+            this.take(&found, Field::Timeout, millis::decode),
+            this.take(&found, Field::EnvoyTimeout, millis::decode),
         ];
         this.left = timeouts.into_iter().flatten().min();
-        let previous = attempt::decode_previous;
-        let of_grpc = this.take(headers, &attempt::GRPC_NAME, Field::GrpcAttempts, previous);
-        let of_http = this.take(headers, &names.attempt, Field::Attempt, attempt::decode);
+        let of_grpc = this.take(&found, Field::GrpcAttempts, attempt::decode_previous);
+        let of_http = this.take(&found, Field::Attempt, attempt::decode);
         this.attempt = of_grpc.max(of_http);
-        this.criticality = this.take(
-            headers,
-            &names.criticality,
-            Field::Criticality,
-            criticality::decode,
-        );
+        this.criticality = this.take(&found, Field::Criticality, criticality::decode);
         this
     }
 
-    /// What `decode` makes of the header, which must stand in exactly one line: of two nobody knows
-    /// which one counts.
     fn take<T>(
         &mut self,
-        headers: &HeaderMap,
-        name: &HeaderName,
+        found: &[Option<&[u8]>; Field::ALL.len()],
         field: Field,
         decode: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Option<T> {
-        let mut values = headers.get_all(name).iter();
-        let first = values.next()?;
-        let is_only = values.next().is_none();
-        let decoded = is_only.then(|| decode(first.as_bytes())).flatten();
+        let value = found[field as usize]?;
+        let bit = 1 << field as u8;
+        if self.malformed & bit != 0 {
+            return None;
+        }
+        let decoded = decode(value);
         if decoded.is_none() {
-            self.malformed |= 1 << field as u8;
+            self.malformed |= bit;
         }
         decoded
     }

@@ -8,7 +8,7 @@ use tower::Layer;
 use super::{
     Deadline, HeaderNames,
     expiring::{Call, Side},
-    incoming::{Field, Incoming},
+    incoming::{Field, Incoming, Reader},
     limits::Limits,
     share::Share,
 };
@@ -239,7 +239,7 @@ impl<T> DeadlineBuilder<T> {
         let headers = Field::ALL.map(Field::as_str);
         let shared = Shared {
             limits: self.limits,
-            names: self.names,
+            reader: Reader::new(self.names),
             share,
             epoch: Epoch::start(),
             refuses_malformed: self.refuses_malformed,
@@ -260,7 +260,7 @@ impl<T> DeadlineBuilder<T> {
 #[derive(Debug)]
 pub(super) struct Shared {
     limits: Limits,
-    names: HeaderNames,
+    reader: Reader,
     share: Option<Share>,
     /// For the share.
     epoch: Epoch,
@@ -286,7 +286,7 @@ impl Side for Shared {
 impl Shared {
     /// Reads the headers, and tells what is wrong with them.
     pub(super) fn read(&self, headers: &HeaderMap) -> Result<Incoming, Rejected> {
-        let incoming = Incoming::read(headers, &self.names);
+        let incoming = self.reader.read(headers);
         if let Some(left) = incoming.left {
             self.left.record(left.as_secs_f64());
         }

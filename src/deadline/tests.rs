@@ -8,7 +8,7 @@ use super::{
     attempt, criticality,
     digits::Text,
     grpc_timeout,
-    incoming::{Field, Incoming},
+    incoming::{Field, Incoming, Reader},
     limits::Limits,
     millis,
     names::HeaderNames,
@@ -195,7 +195,7 @@ proptest! {
         let mut headers = HeaderMap::new();
         let format = Format::of(&headers, Protocol::Both, &names);
         format.write_attempt(&mut headers, number);
-        let read = Incoming::read(&headers, &names);
+        let read = Reader::new(names.clone()).read(&headers);
         prop_assert!(!read.is_malformed());
         prop_assert_eq!(read.attempt.unwrap_or(NonZeroU32::MIN), number);
         for name in [&names.attempt, &attempt::GRPC_NAME] {
@@ -294,7 +294,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn read(lines: &[(&'static str, &str)]) -> Incoming {
-    Incoming::read(&headers(lines), &HeaderNames::new())
+    Reader::new(HeaderNames::new()).read(&headers(lines))
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn the_names_are_what_they_are_set_to() {
         ("x-try", "3"),
         ("x-weight", "sheddable"),
     ];
-    let found = Incoming::read(&headers(&lines), &names);
+    let found = Reader::new(names).read(&headers(&lines));
     assert_eq!(found.left, Some(ms(5)));
     assert_eq!(found.attempt, NonZeroU32::new(3));
     assert_eq!(found.criticality, Some(Criticality::Sheddable));
@@ -381,6 +381,23 @@ fn the_names_are_what_they_are_set_to() {
         (error.setting(), error.allowed()),
         ("timeout", "a name that ends in `-ms`")
     );
+}
+
+#[test]
+fn a_name_of_any_length_is_found_and_one_of_the_same_length_is_not_taken_for_it() {
+    for length in [5, 62, 63, 64, 100] {
+        let name = |first: &str| {
+            let name = first.to_owned() + &"x".repeat(length - 4) + "-ms";
+            HeaderName::from_bytes(name.as_bytes()).unwrap()
+        };
+        let names = HeaderNames::new().with_timeout(name("a")).unwrap();
+        let reader = Reader::new(names);
+        let mut headers = HeaderMap::new();
+        headers.insert(name("b"), HeaderValue::from_static("7"));
+        assert_eq!(reader.read(&headers), Incoming::default());
+        headers.insert(name("a"), HeaderValue::from_static("5"));
+        assert_eq!(reader.read(&headers).left, Some(ms(5)));
+    }
 }
 
 #[test]
