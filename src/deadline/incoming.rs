@@ -66,7 +66,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(names: HeaderNames) -> Self {
+    pub(super) fn new(names: &HeaderNames) -> Self {
         let names = Field::ALL.map(|field| match field {
             Field::GrpcTimeout => grpc_timeout::NAME,
             Field::Timeout => names.timeout.clone(),

@@ -183,7 +183,7 @@ impl<T> DeadlineBuilder<T> {
     }
 
     /// Refuses as too late at most this share of the requests of the last ten seconds; beyond it they
-    /// are let in as if nobody had said how long they may take. Default: all that are too late.
+    /// are let in as if they had not said how long they may take. Default: all that are too late.
     ///
     /// Guards against callers that state too little, or a `needs` set too high, which else would have
     /// everything refused. Finagle's deadline filter has 0.2. A share is of whole requests: of the first
@@ -239,7 +239,7 @@ impl<T> DeadlineBuilder<T> {
         let headers = Field::ALL.map(Field::as_str);
         let shared = Shared {
             limits: self.limits,
-            reader: Reader::new(self.names),
+            reader: Reader::new(&self.names),
             share,
             epoch: Epoch::start(),
             refuses_malformed: self.refuses_malformed,

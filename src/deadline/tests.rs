@@ -180,7 +180,7 @@ proptest! {
 
     #[test]
     fn nothing_grows_over_many_hops(left in durations(), hops in 1..20_usize) {
-        let over_wire = |left: Duration, hop: usize| if hop % 2 == 0 {
+        let over_wire = |left: Duration, hop: usize| if hop.is_multiple_of(2) {
             grpc_timeout::decode(grpc_timeout::encode(left).as_bytes()).unwrap()
         } else {
             millis::decode(millis::encode(left).as_bytes()).unwrap()
@@ -195,7 +195,7 @@ proptest! {
         let mut headers = HeaderMap::new();
         let format = Format::of(&headers, Protocol::Both, &names);
         format.write_attempt(&mut headers, number);
-        let read = Reader::new(names.clone()).read(&headers);
+        let read = Reader::new(&names).read(&headers);
         prop_assert!(!read.is_malformed());
         prop_assert_eq!(read.attempt.unwrap_or(NonZeroU32::MIN), number);
         for name in [&names.attempt, &attempt::GRPC_NAME] {
@@ -294,7 +294,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn read(lines: &[(&'static str, &str)]) -> Incoming {
-    Reader::new(HeaderNames::new()).read(&headers(lines))
+    Reader::new(&HeaderNames::new()).read(&headers(lines))
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn the_names_are_what_they_are_set_to() {
         ("x-try", "3"),
         ("x-weight", "sheddable"),
     ];
-    let found = Reader::new(names).read(&headers(&lines));
+    let found = Reader::new(&names).read(&headers(&lines));
     assert_eq!(found.left, Some(ms(5)));
     assert_eq!(found.attempt, NonZeroU32::new(3));
     assert_eq!(found.criticality, Some(Criticality::Sheddable));
@@ -391,7 +391,7 @@ fn a_name_of_any_length_is_found_and_one_of_the_same_length_is_not_taken_for_it(
             HeaderName::from_bytes(name.as_bytes()).unwrap()
         };
         let names = HeaderNames::new().with_timeout(name("a")).unwrap();
-        let reader = Reader::new(names);
+        let reader = Reader::new(&names);
         let mut headers = HeaderMap::new();
         headers.insert(name("b"), HeaderValue::from_static("7"));
         assert_eq!(reader.read(&headers), Incoming::default());
@@ -616,7 +616,7 @@ fn fuzz<T: PartialEq + std::fmt::Debug>(
 }
 
 fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| ('0'..='9').contains(&c))
+    !text.is_empty() && text.chars().all(|c: char| c.is_ascii_digit())
 }
 
 #[test]

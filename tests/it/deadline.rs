@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -27,6 +28,9 @@ use tokio::time::{Instant, advance, sleep};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService,
 };
+
+use tracing::{Span, span::Id};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::{Act, Error, Scripted, Watch, ms, poll_once, secs, send};
 
@@ -730,7 +734,10 @@ fn hop(name: &'static str, takes: Duration, next: Hop, log: &Log) -> Hop {
 }
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<(&'static str, Duration, Instant)>>>);
+struct Log(Arc<Mutex<Vec<Entry>>>);
+
+/// Who had how much left, and when.
+type Entry = (&'static str, Duration, Instant);
 
 impl Log {
     fn left(&self) -> Vec<(&'static str, Duration)> {
@@ -943,28 +950,40 @@ async fn every_wait_of_the_crate_ends_no_later_than_the_deadline() {
     ends_in_time("a handler", over_http, Act::Hang).await;
 }
 
+/// On which threads spans are entered.
+#[derive(Clone, Default)]
+struct Enters(Arc<Mutex<Vec<(Id, ThreadId)>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Enters {
+    fn on_enter(&self, id: &Id, _: tracing_subscriber::layer::Context<'_, S>) {
+        let entered = (id.clone(), thread::current().id());
+        self.0.lock().unwrap().push(entered);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_in_another_task_or_thread_keeps_the_deadline_and_the_span() {
-    use tracing_subscriber::layer::SubscriberExt;
-    let subscriber = tracing_subscriber::registry();
-    let _guard = tracing::subscriber::set_default(
-        subscriber.with(tracing_subscriber::layer::Identity::new()),
-    );
+    let enters = Enters::default();
+    let subscriber = tracing_subscriber::registry().with(enters.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
 
     let span = tracing::info_span!("request");
-    let _entered = span.enter();
     let context = Context::new().with_timeout(secs(3));
-    let (task, thread) = context.sync_scope(|| {
+    let spawn = || {
         let task = context::spawn(async {
             tokio::task::yield_now().await;
-            (Context::current(), tracing::Span::current().id())
+            (Context::current(), Span::current().id())
         });
-        // Another thread has no subscriber of its own here, so the span is all it can tell.
-        let thread = context::spawn_blocking(|| Context::current());
+        let thread = context::spawn_blocking(|| (Context::current(), thread::current().id()));
         (task, thread)
-    });
+    };
+    let (task, thread) = span.in_scope(|| context.sync_scope(spawn));
     assert_eq!(task.await.unwrap(), (context, span.id()));
-    assert_eq!(thread.await.unwrap(), context);
+    let (there, thread) = thread.await.unwrap();
+    assert_eq!(there, context);
+    assert_ne!(thread, thread::current().id());
+    let entered = (span.id().unwrap(), thread);
+    assert!(enters.0.lock().unwrap().contains(&entered));
 }
 
 #[tokio::test(start_paused = true)]
