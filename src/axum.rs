@@ -30,10 +30,7 @@
 //! # }
 //! ```
 
-use std::{
-    convert::Infallible,
-    future::{Future, ready},
-};
+use std::convert::Infallible;
 
 use axum_core::extract::FromRequestParts;
 use http::request::Parts;
@@ -47,16 +44,12 @@ use crate::context::Context;
 impl<S: Sync> FromRequestParts<S> for Context {
     type Rejection = Infallible;
 
-    fn from_request_parts(
-        parts: &mut Parts,
-        _: &S,
-    ) -> impl Future<Output = Result<Self, Infallible>> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let current = Self::current();
-        let context = match (parts.extensions.get::<Self>(), current.deadline()) {
+        Ok(match (parts.extensions.get::<Self>(), current.deadline()) {
             (None, _) => current,
             (Some(context), None) => *context,
             (Some(context), Some(deadline)) => context.with_deadline(deadline),
-        };
-        ready(Ok(context))
+        })
     }
 }

@@ -53,7 +53,8 @@
 //!
 //! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
-//! the breaker sees hangs.
+//! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
+//! is left then. At a server, what reads it stands right below the layer that answers refusals.
 //!
 //! # What they share
 //!

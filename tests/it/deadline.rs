@@ -13,10 +13,10 @@ use std::{
 use http::{HeaderMap, HeaderName, Request, Response};
 use proptest::prelude::*;
 use steadfast::{
-    Context, Criticality, LiftLayer, Limit, Reason, Rejected, TimedOut,
+    Context, Criticality, LiftLayer, Limit, Reason, Rejected, ServiceBuilderExt, TimedOut,
     backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, Queue},
-    circuit_breaker::CircuitBreakerLayer,
+    circuit_breaker::{CircuitBreakerLayer, State},
     context,
     deadline::{
         CallTimeout, DeadlineBuilder, DeadlineLayer, HeaderNames, PropagateLayer, Protocol,
@@ -207,18 +207,21 @@ async fn when_the_deadline_passes_the_work_is_dropped_and_the_error_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_below_counts_what_the_deadline_cut() {
-    let breaker = CircuitBreakerLayer::builder()
-        .consecutive_failures(1)
-        .build()
-        .unwrap();
+    let breaker = CircuitBreakerLayer::builder().consecutive_failures(1);
+    let breaker = breaker.build().unwrap();
     let handle = breaker.handle();
-    let layer = DeadlineLayer::new(ms(100)).unwrap();
-    let (svc, _) = around((layer, breaker));
-    svc.oneshot(request(Act::Hang, &[]))
-        .await
-        .unwrap_err()
-        .timed_out();
-    assert_eq!(handle.state(), steadfast::circuit_breaker::State::Open);
+    let below = breaker.layer(Scripted::new().0);
+    // The breaker does not know of the deadline, so it must be told why the call is dropped.
+    let svc = ServiceBuilder::new()
+        .deadline(DeadlineLayer::new(ms(100)).unwrap())
+        .propagate(PropagateLayer::new())
+        .service_fn(move |req: Request<Act>| {
+            let call = below.clone().oneshot(req.into_body());
+            Context::current().without_deadline().scope(call)
+        });
+    let error = svc.oneshot(request(Act::Hang, &[])).await.unwrap_err();
+    assert_eq!(error.timed_out().limit(), Limit::Deadline);
+    assert_eq!(handle.state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,6 +380,28 @@ async fn the_context_is_in_the_extensions_where_asked_for() {
             }));
         assert_eq!(svc.oneshot(request((), &[])).await, Ok(is_asked));
     }
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_of_axums_gets_the_context_of_the_task_or_of_the_request() {
+    use axum::extract::FromRequestParts;
+    let now = Instant::now();
+    let until = |secs_left| Context::new().with_deadline(now + secs(secs_left));
+    let extracted = async |current: Context, filled: Option<Context>| {
+        let (mut parts, ()) = request((), &[]).into_parts();
+        filled.map(|context| parts.extensions.insert(context));
+        let extract = Context::from_request_parts(&mut parts, &());
+        let Ok(context) = current.scope(extract).await;
+        context
+    };
+    assert_eq!(extracted(until(3), None).await, until(3));
+    // In another task, where only the request has come.
+    let sheddable = Context::new().with_criticality(Criticality::Sheddable);
+    assert_eq!(extracted(Context::new(), Some(sheddable)).await, sheddable);
+    assert_eq!(extracted(Context::new(), Some(until(3))).await, until(3));
+    assert_eq!(extracted(until(5), Some(until(3))).await, until(3));
+    assert_eq!(extracted(until(2), Some(until(3))).await, until(2));
 }
 
 #[tokio::test(start_paused = true)]
