@@ -239,6 +239,26 @@ async fn where_the_response_and_the_deadline_are_there_together_the_response_win
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handlers_error_is_its_own_however_late() {
+    let (svc, _) = around(DeadlineLayer::new(ms(100)).unwrap());
+    let result = svc.oneshot(request(Act::FailAfter(ms(100)), &[])).await;
+    assert_eq!(result, Err(Error::Failed(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_timeout_is_taken_out_and_not_sent_on_with_the_request() {
+    let svc = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(secs(10)).unwrap())
+        .service_fn(|req: Request<()>| async move {
+            assert_eq!(req.extensions().get::<CallTimeout>(), None);
+            Ok::<_, Error>(Context::current().remaining())
+        });
+    let mut req = request((), &[]);
+    req.extensions_mut().insert(CallTimeout(secs(1)));
+    assert_eq!(svc.oneshot(req).await, Ok(Some(secs(1))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_arrives_too_late_is_refused_and_the_service_never_sees_it() {
     for (least, value, is_refused) in [
         (ms(0), "0n", true),
