@@ -173,7 +173,7 @@ impl Costs {
         let prompt = |layer| self.added_by(layer).0;
         let yielding = |layer| self.added_by(layer).1;
         let clock = self.clock.least;
-        vec![
+        let mut bounds = vec![
             Bound::new("breaker-run adds <= 8 ns", prompt("breaker-run"), 8.0),
             Bound::new("breaker-count adds <= 8 ns", prompt("breaker-count"), 8.0),
             Bound::new(
@@ -221,7 +221,15 @@ impl Costs {
                 yielding("stack"),
                 yielding("tower-stack"),
             ),
-        ]
+        ];
+        if cfg!(feature = "http") {
+            let rows = [("deadline", "http-bare"), ("deadline-told", "http-told")];
+            bounds.extend(rows.map(|(layer, bare)| {
+                let what = format!("{layer} adds <= 2 clock reads + 60 ns to {bare}");
+                Bound::new(what, prompt(layer) - prompt(bare), 2.0 * clock + 60.0)
+            }));
+        }
+        bounds
     }
 }
 

@@ -2,6 +2,8 @@
 
 use tower::{ServiceBuilder, layer::util::Stack};
 
+#[cfg(feature = "http")]
+use crate::deadline::{DeadlineLayer, PropagateLayer};
 use crate::{
     bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer},
@@ -107,6 +109,19 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: ReadyTimeoutLayer<T>,
     ) -> ServiceBuilder<Stack<ReadyTimeoutLayer<T>, L>> {
+        self.add(layer)
+    }
+
+    /// Gives every request its deadline, and stops the work when it passes; see
+    /// [`deadline`](crate::deadline).
+    #[cfg(feature = "http")]
+    fn deadline<T>(self, layer: DeadlineLayer<T>) -> ServiceBuilder<Stack<DeadlineLayer<T>, L>> {
+        self.add(layer)
+    }
+
+    /// Tells the service below how long its caller waits; see [`deadline`](crate::deadline).
+    #[cfg(feature = "http")]
+    fn propagate(self, layer: PropagateLayer) -> ServiceBuilder<Stack<PropagateLayer, L>> {
         self.add(layer)
     }
 

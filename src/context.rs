@@ -2,8 +2,10 @@
 //!
 //! A [`Context`] is entered around the future that serves a request and can be read anywhere below,
 //! without being handed through: every layer of this crate that may wait reads it, and so can you.
-//! It lives in the task, not in the request, so it does not follow work that is handed to another
-//! task; enter it again there.
+//!
+//! It lives in the task, not in the request. Work that is handed to another task takes it along with
+//! [`spawn`], or [`spawn_blocking`]; anything else that runs elsewhere, with
+//! `Context::current().scope(future)`, made here and polled there.
 //!
 //! # Example
 //!
@@ -43,8 +45,12 @@ use std::{
 };
 
 use pin_project::pin_project;
+use tokio::task::JoinHandle;
 
-use crate::time::{self, Instant};
+use crate::{
+    telemetry,
+    time::{self, Instant},
+};
 
 thread_local! {
     // `const` and without a destructor, so that reading it is one load.
@@ -75,6 +81,8 @@ pub struct Context {
     attempt: NonZeroU32,
     criticality: Criticality,
     is_retried_above: bool,
+    /// Whether the attempt is the caller's, of the request being served, and not one made here.
+    is_attempt_inherited: bool,
 }
 
 impl Default for Context {
@@ -92,6 +100,7 @@ impl Context {
             attempt: NonZeroU32::MIN,
             criticality: Criticality::Critical,
             is_retried_above: false,
+            is_attempt_inherited: false,
         }
     }
 
@@ -119,6 +128,31 @@ impl Context {
         }
     }
 
+    /// Takes the deadline off, for a section that must come to its end: a checkpoint, an undo.
+    ///
+    /// Nothing that is called within it has a deadline any more, and outgoing calls carry none. What
+    /// waits further out still ends at the deadline, and drops the section with it, so put it into a
+    /// task of its own:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use steadfast::Context;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// # let save = async { Context::current().deadline() };
+    /// # let deadline = Context::new().with_timeout(Duration::from_secs(1)).scope(async move {
+    /// let checkpoint = Context::current().without_deadline().scope(save);
+    /// let saved = tokio::spawn(checkpoint).await;
+    /// # saved.unwrap() });
+    /// # assert_eq!(deadline.await, None);
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn without_deadline(mut self) -> Self {
+        self.deadline = None;
+        self
+    }
+
     /// Sets the criticality.
     #[must_use]
     pub const fn with_criticality(mut self, criticality: Criticality) -> Self {
@@ -130,6 +164,7 @@ impl Context {
     #[must_use]
     pub const fn with_attempt(mut self, attempt: NonZeroU32) -> Self {
         self.attempt = attempt;
+        self.is_attempt_inherited = false;
         self
     }
 
@@ -152,6 +187,31 @@ impl Context {
     pub const fn with_retried_above(mut self, is_retried_above: bool) -> Self {
         self.is_retried_above = is_retried_above;
         self
+    }
+
+    /// Sets the number of the attempt to what the caller says of its own.
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "comes in by headers")
+    )]
+    pub(crate) const fn with_inherited_attempt(mut self, attempt: NonZeroU32) -> Self {
+        self.attempt = attempt;
+        self.is_attempt_inherited = true;
+        self
+    }
+
+    /// The number of the attempt at a call made from here: one, unless a retry here is making more. That
+    /// the request being served is its caller's third attempt does not make this call a third attempt.
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "goes out by headers")
+    )]
+    pub(crate) const fn outgoing_attempt(&self) -> NonZeroU32 {
+        if self.is_attempt_inherited {
+            NonZeroU32::MIN
+        } else {
+            self.attempt
+        }
     }
 
     /// When the answer must be there, if a deadline is set.
@@ -183,7 +243,8 @@ impl Context {
         self.criticality
     }
 
-    /// Which attempt at the request this is, counted from one, the first try included.
+    /// Which attempt at the request this is, counted from one, the first try included: within a
+    /// [retry](crate::retry) the attempt that it makes, else the caller's, if it says.
     #[must_use]
     pub const fn attempt(&self) -> NonZeroU32 {
         self.attempt
@@ -254,6 +315,58 @@ impl<F: Future> Future for Scope<F> {
     }
 }
 
+/// Spawns `future` as a task that runs within the current context and the current tracing span.
+///
+/// Deadline, criticality and attempt are those of the moment of the call. Task-locals of your own do
+/// not follow. Dropping the handle lets the task run on, as [`tokio::spawn`] does.
+///
+/// # Panics
+///
+/// Outside a runtime of tokio's.
+///
+/// # Example
+///
+/// ```
+/// # use std::time::Duration;
+/// use steadfast::{Context, context};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let request = Context::new().with_timeout(Duration::from_secs(1));
+/// request
+///     .scope(async {
+///         let task = context::spawn(async { Context::current().deadline() });
+///         assert_eq!(task.await.unwrap(), request.deadline());
+///     })
+///     .await;
+/// # }
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(telemetry::in_current_span(Context::current().scope(future)))
+}
+
+/// Runs `f` on a thread for blocking work, within the current context and the current tracing span.
+///
+/// Nothing stops `f` at the deadline; it can look at [`Context::is_expired`] between its steps.
+///
+/// # Panics
+///
+/// Outside a runtime of tokio's.
+#[track_caller]
+pub fn spawn_blocking<F, R>(f: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let context = Context::current();
+    let f = telemetry::within_current_span(f);
+    tokio::task::spawn_blocking(move || context.sync_scope(f))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +407,15 @@ mod tests {
             of(Criticality::Sheddable),
             async { assert_eq!(Context::current(), Context::new()) },
         );
+    }
+
+    #[test]
+    fn an_attempt_of_the_caller_is_not_one_of_ours() {
+        let third = NonZeroU32::new(3).unwrap();
+        let served = Context::new().with_inherited_attempt(third);
+        assert_eq!(served.attempt(), third);
+        assert_eq!(served.outgoing_attempt(), NonZeroU32::MIN);
+        assert_eq!(served.with_attempt(third).outgoing_attempt(), third);
     }
 
     #[tokio::test(start_paused = true)]

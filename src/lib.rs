@@ -41,6 +41,7 @@
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
+//! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
 //! None of them takes a lock, allocates, or boxes a future on the way of a call that is let through,
 //! and none asks of the inner service what its pattern does not need: no `Send`, no `'static`, and
@@ -53,7 +54,8 @@
 //!
 //! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
-//! the breaker sees hangs.
+//! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
+//! is left then. At a server, what reads it stands right below the layer that answers refusals.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
 //! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
@@ -72,12 +74,13 @@
 //!
 //! # Features
 //!
-//! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, and refusals
-//! as responses. `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as
-//! `tonic::Status`.
+//! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
+//! be sent again, and refusals as responses; and [`deadline`]. `grpc`, which includes it, adds [`grpc`]: a
+//! classifier by gRPC status, and refusals as `tonic::Status`. `axum` adds [`axum`]: the context as an
+//! argument of handlers.
 
 #![cfg_attr(
-    not(all(feature = "http", feature = "grpc")),
+    not(all(feature = "http", feature = "grpc", feature = "axum")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -105,12 +108,16 @@ pub mod budget;
 // The layers: each imports the core, and none another.
 pub mod bulkhead;
 pub mod circuit_breaker;
+#[cfg(feature = "http")]
+pub mod deadline;
 pub mod retry;
 pub mod timeout;
 
 // What brings them together; imported by nothing.
 mod builder;
 pub mod run;
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "http")]

@@ -33,14 +33,20 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
+//! | `steadfast_deadline_time_left_seconds` | histogram | | time left to a request as it arrives, by what its caller says |
+//! | `steadfast_deadline_spared_total` | counter | | requests too late, yet let in: enough had been refused |
+//! | `steadfast_deadline_malformed_total` | counter | `header` | headers that could not be understood |
+//!
+//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `deadline` or `propagate`. `header` is
+//! `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`, `attempt` or `criticality`. `outcome` is
+//! one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout |
-//! | `timed_out` | given up by this layer | timeout |
-//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout |
+//! | `completed` | the inner service answered, well or not | bulkhead, timeout, deadline, propagate |
+//! | `timed_out` | given up by this layer | timeout, deadline, propagate |
+//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout, deadline, propagate |
 //! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
 //! | `abandoned` | dropped by the caller before the end | all |
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
@@ -61,8 +67,9 @@
 //! pass again), of its mode alone (`INFO`; `from`, `to`), a call that it would refuse if it did more than
 //! observe (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
 //! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
-//! on, or is cut because too many do (`DEBUG`), and one that panics when nobody waits for it (`WARN`). A
-//! listener or a rule of your own that panics is an `ERROR`; such a rule decides nothing.
+//! on, or is cut because too many do (`DEBUG`), one that panics when nobody waits for it (`WARN`), and a
+//! header that could not be understood (`DEBUG`; `header`). A listener or a rule of your own that panics
+//! is an `ERROR`; such a rule decides nothing.
 //!
 //! # Example
 //!
@@ -81,9 +88,10 @@
 
 #![allow(clippy::disallowed_macros, reason = "this is the door")]
 
-use std::{fmt, task::Poll, time::Duration};
+use std::{fmt, future::Future, task::Poll, time::Duration};
 
 pub(crate) use metrics::{Counter, Gauge, Histogram};
+use tracing::{Instrument, Span};
 
 use crate::error::{Limit, Reason};
 
@@ -280,6 +288,15 @@ impl Telemetry {
         );
     }
 
+    /// The layer cannot understand a header.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are none"))]
+    pub(crate) fn malformed(&self, header: &'static str) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, header,
+            "malformed header"
+        );
+    }
+
     /// A rule of the user's own panicked, which was taken for "no".
     #[cold]
     pub(crate) fn rule_panicked(&self) {
@@ -353,6 +370,17 @@ impl Telemetry {
     ) -> [Gauge; N] {
         values.map(|value| metrics::gauge!(metric, "name" => self.name, label => value))
     }
+}
+
+/// `future`, which keeps the current span wherever it is polled.
+pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    future.in_current_span()
+}
+
+/// `f`, which keeps the current span wherever it is called.
+pub(crate) fn within_current_span<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    let span = Span::current();
+    move || span.in_scope(f)
 }
 
 impl fmt::Debug for Telemetry {

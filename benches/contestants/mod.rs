@@ -262,6 +262,59 @@ impl Policy<u32, u32, BoxError> for TowerPolicy {
     }
 }
 
+/// Layers for requests of HTTP's, above a service for numbers, with what making a request costs without
+/// them: one with no header, and one that says how much time is left. Nothing is left to propagate.
+#[cfg(feature = "http")]
+fn above_over_http<S>(service: &S) -> Vec<(&'static str, Calls)>
+where
+    S: Service<u32, Response = u32, Error = BoxError> + Clone + 'static,
+{
+    use http::{HeaderValue, Request};
+    use steadfast::deadline::{DeadlineLayer, PropagateLayer};
+    use tower::util::MapRequestLayer;
+
+    let body = MapRequestLayer::new(Request::<u32>::into_body);
+    let bare = || MapRequestLayer::new(Request::<u32>::new);
+    // Made once: making it costs more than all that is measured.
+    let mut head = Request::new(());
+    let value = HeaderValue::from_static("5000000u");
+    head.headers_mut().insert("grpc-timeout", value);
+    let told = || {
+        let head = head.clone();
+        MapRequestLayer::new(move |req: u32| {
+            let mut request = Request::new(req);
+            request.headers_mut().clone_from(head.headers());
+            request
+        })
+    };
+    let deadline = || DeadlineLayer::builder(LIMIT);
+    let untrusting = deadline().build().expect("the settings are in range");
+    let trusting = deadline().trust_headers().build();
+    let trusting = trusting.expect("the settings are in range");
+    vec![
+        (
+            "http-bare",
+            calls((bare(), body.clone()).layer(service.clone())),
+        ),
+        (
+            "http-told",
+            calls((told(), body.clone()).layer(service.clone())),
+        ),
+        (
+            "deadline",
+            calls((bare(), untrusting, body.clone()).layer(service.clone())),
+        ),
+        (
+            "deadline-told",
+            calls((told(), trusting, body.clone()).layer(service.clone())),
+        ),
+        (
+            "propagate",
+            calls((bare(), PropagateLayer::new(), body).layer(service.clone())),
+        ),
+    ]
+}
+
 /// All that may stand above `service`, by name; first the service itself.
 pub(crate) fn above<S>(service: &S) -> Vec<(&'static str, Calls)>
 where
@@ -302,7 +355,8 @@ where
         .load_shed()
         .concurrency_limit(MAX_IN_FLIGHT);
 
-    vec![
+    #[allow(unused_mut, reason = "without `http` that is all")]
+    let mut all = vec![
         ("bare", calls(service.clone())),
         ("breaker-run", layered(breaker_run(), service)),
         ("breaker-count", layered(breaker_count(), service)),
@@ -325,5 +379,8 @@ where
         ("tower-retry", layered(tower_retry, service)),
         ("stack", layered(stack, service)),
         ("tower-stack", layered(tower_stack, service)),
-    ]
+    ];
+    #[cfg(feature = "http")]
+    all.extend(above_over_http(service));
+    all
 }

@@ -38,10 +38,12 @@ pub enum Reason {
     Throttled,
     /// The deadline of the request had passed before the inner service was called.
     DeadlineExceeded,
+    /// A header of the request that the service must understand is malformed.
+    InvalidRequest,
 }
 
 impl Reason {
-    pub(crate) const COUNT: usize = Self::DeadlineExceeded as usize + 1;
+    pub(crate) const COUNT: usize = Self::InvalidRequest as usize + 1;
 
     /// The reason as metrics and events spell it, for example `circuit_open`.
     #[must_use]
@@ -55,6 +57,7 @@ impl Reason {
             Self::Overloaded => "overloaded",
             Self::Throttled => "throttled",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::InvalidRequest => "invalid_request",
         }
     }
 
@@ -68,6 +71,7 @@ impl Reason {
             Self::Overloaded => "service is overloaded",
             Self::Throttled => "calls are throttled",
             Self::DeadlineExceeded => "deadline had passed before the call",
+            Self::InvalidRequest => "request is malformed",
         }
     }
 }
@@ -152,6 +156,7 @@ impl From<Rejected> for io::Error {
     fn from(rejected: Rejected) -> Self {
         let kind = match rejected.reason {
             Reason::QueueTimeout | Reason::DeadlineExceeded => io::ErrorKind::TimedOut,
+            Reason::InvalidRequest => io::ErrorKind::InvalidInput,
             _ => io::ErrorKind::ResourceBusy,
         };
         Self::new(kind, rejected)

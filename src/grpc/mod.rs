@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`Reason::RateLimited`] | `RESOURCE_EXHAUSTED`: the caller's own quota |
 //! | [`Reason::DeadlineExceeded`], [`TimedOut`] | `DEADLINE_EXCEEDED` |
+//! | [`Reason::InvalidRequest`] | `INVALID_ARGUMENT` |
 //! | all others | `UNAVAILABLE`: not now, not here, and not seen by the service |
 //!
 //! These are the codes that Google's `google.rpc.Code` puts beside the HTTP statuses 429, 504 and 503, so
@@ -60,6 +61,7 @@
 //!
 //! [`Error<E>`]: crate::Error
 //! [`Reason::DeadlineExceeded`]: crate::Reason::DeadlineExceeded
+//! [`Reason::InvalidRequest`]: crate::Reason::InvalidRequest
 //! [`Reason::RateLimited`]: crate::Reason::RateLimited
 //! [`Rejected`]: crate::Rejected
 //! [`Rejected::find`]: crate::Rejected::find

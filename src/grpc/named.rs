@@ -5,6 +5,7 @@ use tonic::server::NamedService;
 use crate::{
     bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
+    deadline::{Deadline, Propagate},
     error::Lift,
     http::{AnswerRefusals, Replay},
     retry::Retry,
@@ -26,11 +27,13 @@ keep_name! {
     BackPressureCircuitBreaker<S, C>;
     Bulkhead<S, W>;
     CircuitBreaker<S, C>;
+    Deadline<S, T>;
     Detachable<S>;
     FollowingTimeout<S, C>;
     KeyedBulkhead<S, K, F, W>;
     KeyedCircuitBreaker<S, K, F, C>;
     Lift<S>;
+    Propagate<S>;
     QueuedBulkhead<S, W>;
     QueuedKeyedBulkhead<S, K, F, W>;
     ReadyTimeout<S, L>;

@@ -61,6 +61,7 @@ const fn code(reason: Reason) -> Code {
     match reason {
         Reason::RateLimited => Code::ResourceExhausted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::InvalidRequest => Code::InvalidArgument,
         Reason::CircuitOpen
         | Reason::BulkheadFull
         | Reason::QueueTimeout

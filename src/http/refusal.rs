@@ -16,6 +16,7 @@ use crate::{
 /// |---|---|
 /// | [`Reason::RateLimited`] | 429 Too Many Requests |
 /// | [`Reason::DeadlineExceeded`], [`TimedOut`] | 504 Gateway Timeout |
+/// | [`Reason::InvalidRequest`] | 400 Bad Request |
 /// | all others | 503 Service Unavailable |
 ///
 /// Found again in the extensions of [the response](Self::to_response), for whoever stands further out
@@ -62,6 +63,7 @@ impl Refusal {
         match reason {
             Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Reason::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Reason::InvalidRequest => StatusCode::BAD_REQUEST,
             Reason::CircuitOpen
             | Reason::BulkheadFull
             | Reason::QueueTimeout

@@ -315,6 +315,92 @@ fn judging_a_response_allocates_nothing_whatever_it_says() {
     );
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn a_deadline_costs_no_allocation_to_read_and_one_for_each_header_that_is_written() {
+    use http::{HeaderMap, HeaderValue, Request};
+    use steadfast::deadline::{DeadlineLayer, PropagateLayer};
+
+    /// What a call allocates that is waited for once, apart from its request.
+    fn allocated<S: Service<Request<()>>>(mut service: S, headers: &HeaderMap) -> u64 {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        let _entered = runtime.enter();
+        let request = |_| {
+            let mut request = Request::new(());
+            request.headers_mut().reserve(8);
+            request.headers_mut().extend(headers.clone());
+            request
+        };
+        let make = || (0..100).map(request).collect::<Vec<_>>().into_iter();
+        let mut calls = |requests: std::vec::IntoIter<Request<()>>| {
+            for request in requests {
+                let cx = &mut Context::from_waker(Waker::noop());
+                assert!(service.poll_ready(cx).is_ready());
+                let mut call = pin!(service.call(request));
+                while call.as_mut().poll(cx).is_pending() {}
+            }
+        };
+        calls(make()); // makes the thread's pools
+        let requests = make();
+        let total = measure(|| calls(requests)).count_total;
+        assert_eq!(total % 100, 0, "{total}");
+        total / 100
+    }
+
+    let inner = service_fn(|_: Request<()>| {
+        let mut polls = 0;
+        poll_fn(move |_| {
+            polls += 1;
+            if polls > 1 {
+                Poll::Ready(Ok::<_, Error>(()))
+            } else {
+                Poll::Pending
+            }
+        })
+    });
+    let second = || DeadlineLayer::builder(secs(1));
+    let plain = second().build().unwrap();
+    let trusting = second().trust_headers().build().unwrap();
+    // One for each, so that of those too late it lets some in from the first on.
+    let counting = || {
+        let layer = second().trust_headers().max_refused_share(0.2);
+        layer.build().unwrap()
+    };
+    let propagate = PropagateLayer::new();
+
+    let mut said = HeaderMap::new();
+    let headers = [
+        ("grpc-timeout", "500m"),
+        ("x-request-timeout-ms", "500"),
+        ("x-request-attempt", "2"),
+        ("x-request-criticality", "sheddable"),
+    ];
+    for (name, value) in headers {
+        said.insert(name, HeaderValue::from_static(value));
+    }
+    let mut expired = said.clone();
+    expired.insert("grpc-timeout", HeaderValue::from_static("0n"));
+    let mut malformed = said.clone();
+    malformed.insert("grpc-timeout", HeaderValue::from_static("soon"));
+    for headers in [HeaderMap::new(), said, expired, malformed] {
+        assert_eq!(allocated(plain.layer(inner), &headers), 0);
+        assert_eq!(allocated(trusting.layer(inner), &headers), 0);
+        assert_eq!(allocated(counting().layer(inner), &headers), 0);
+        assert_eq!(allocated(propagate.layer(inner), &HeaderMap::new()), 0);
+    }
+
+    let within = steadfast::Context::new().with_timeout(secs(3600));
+    let both = within.sync_scope(|| {
+        let none = HeaderMap::new();
+        let over_http = allocated(propagate.layer(inner), &none);
+        let mut grpc = HeaderMap::new();
+        grpc.insert("content-type", HeaderValue::from_static("application/grpc"));
+        (over_http, allocated(propagate.layer(inner), &grpc))
+    });
+    assert_eq!(both, (1, 1), "the http crate's own, to hold the value");
+}
+
 #[test]
 fn a_window_of_time_takes_the_same_memory_however_many_calls_it_holds() {
     let minute = breaker().time_window(Duration::from_secs(60), Thresholds::failure_rate(1.0));

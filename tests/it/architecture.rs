@@ -29,11 +29,17 @@ const CORE: [&str; 16] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 4] = ["bulkhead", "circuit_breaker", "retry", "timeout"];
-const INTEGRATION: [&str; 4] = ["builder", "grpc", "http", "run"];
+const LAYERS: [&str; 5] = [
+    "bulkhead",
+    "circuit_breaker",
+    "deadline",
+    "retry",
+    "timeout",
+];
+const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 22] = [
+const PURE: [&str; 30] = [
     "window/",
     "backoff",
     "permits/",
@@ -56,6 +62,14 @@ const PURE: [&str; 22] = [
     "http/retry_after.rs",
     "http/rule.rs",
     "grpc/pushback.rs",
+    "deadline/attempt.rs",
+    "deadline/criticality.rs",
+    "deadline/digits.rs",
+    "deadline/grpc_timeout.rs",
+    "deadline/incoming.rs",
+    "deadline/limits.rs",
+    "deadline/millis.rs",
+    "deadline/outgoing.rs",
 ];
 
 struct Source {
@@ -260,7 +274,8 @@ fn the_pure_parts_import_no_door_but_that_of_the_atomics() {
 #[test]
 fn http_and_tonic_are_named_in_their_modules_only() {
     for source in sources() {
-        let at_home = matches!(source.module(), "http" | "grpc");
+        // A deadline that travels has nothing but headers to travel in.
+        let at_home = matches!(source.module(), "axum" | "deadline" | "grpc" | "http");
         let code = source.code.replace("crate::http::", "");
         let named = ["http::", "http_body", "tonic::"]
             .iter()

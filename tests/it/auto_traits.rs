@@ -150,6 +150,31 @@ fn so_is_every_public_type_of_grpc() {
     small::<GrpcClassifier>(17);
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn what_carries_deadlines_is_so_too() {
+    use steadfast::deadline::*;
+    send_sync_debug::<(
+        DeadlineLayer,
+        DeadlineLayer<Everybody>,
+        DeadlineBuilder,
+        Nobody,
+    )>();
+    send_sync_debug::<(
+        PropagateLayer,
+        PropagateBuilder,
+        Protocol,
+        HeaderNames,
+        CallTimeout,
+    )>();
+    send_sync_debug::<(Deadline<Svc>, Propagate<Svc>)>();
+    send_sync_debug::<(DeadlineFuture<Fut>, PropagateFuture<Fut>)>();
+
+    let bare = size_of::<Fut>();
+    small::<DeadlineFuture<Fut>>(bare + 88);
+    small::<PropagateFuture<Fut>>(bare + 88);
+}
+
 #[test]
 fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();
@@ -179,6 +204,14 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
         assert!(matches!(call.poll(&mut cx), std::task::Poll::Ready(Ok(2))));
     }
     let second = std::time::Duration::from_secs(1);
+    #[cfg(feature = "http")]
+    {
+        use steadfast::deadline::{DeadlineLayer, PropagateLayer};
+        let wrap = tower::util::MapRequestLayer::new(http::Request::<u32>::new);
+        let unwrap = tower::util::MapRequestLayer::new(http::Request::<u32>::into_body);
+        answers((&wrap, DeadlineLayer::new(second).unwrap(), &unwrap).layer(inner));
+        answers((&wrap, PropagateLayer::new(), &unwrap).layer(inner));
+    }
     let timeout = || TimeoutLayer::new(second).unwrap();
     answers(BulkheadLayer::new(1).layer(inner));
     let queue = Queue::fifo(1, second);

@@ -29,6 +29,7 @@ fn every_refusal_has_its_code() {
         (Reason::Overloaded, Code::Unavailable),
         (Reason::Throttled, Code::Unavailable),
         (Reason::DeadlineExceeded, Code::DeadlineExceeded),
+        (Reason::InvalidRequest, Code::InvalidArgument),
     ];
     for (reason, code) in table {
         let rejected = Rejected::new("door", reason);

@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+#[cfg(feature = "http")]
+use steadfast::deadline::{DeadlineLayer, PropagateLayer};
 use steadfast::{
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
@@ -173,8 +175,8 @@ fn errors_pass_unchanged(mut service: impl Svc) {
 
 /// Runs every law over a layer. `$layer` is an expression so that each law has a layer of its own.
 macro_rules! laws {
-    ($($name:ident: $readiness:ident, $layer:expr;)*) => {
-        $(mod $name {
+    ($($(#[$meta:meta])* $name:ident: $readiness:ident, $layer:expr;)*) => {
+        $($(#[$meta])* mod $name {
             use super::*;
 
             #[tokio::test(start_paused = true)]
@@ -212,6 +214,22 @@ macro_rules! laws {
             }
         })*
     };
+}
+
+/// A layer for requests of HTTP's, around a service for those of the script.
+#[cfg(feature = "http")]
+fn over_http<L>(layer: L) -> impl Layer<Scripted, Service: Svc>
+where
+    L: Layer<tower::util::MapRequest<Scripted, fn(http::Request<Act>) -> Act>>,
+    L::Service: Service<http::Request<Act>, Response = u32, Error = Error> + Clone,
+{
+    let wrap: fn(Act) -> http::Request<Act> = http::Request::new;
+    let unwrap: fn(http::Request<Act>) -> Act = http::Request::into_body;
+    (
+        tower::util::MapRequestLayer::new(wrap),
+        layer,
+        tower::util::MapRequestLayer::new(unwrap),
+    )
 }
 
 #[cfg(feature = "http")]
@@ -314,6 +332,10 @@ laws! {
     // With room for none, for a call that runs on is not given up.
     detached_timeout: Inner, TimeoutLayer::new(secs(1)).unwrap().detached(0);
     ready_timeout: Always, TimeoutLayer::new(secs(1)).unwrap().covering_readiness();
+    #[cfg(feature = "http")]
+    deadline: Inner, over_http(DeadlineLayer::new(secs(1)).unwrap());
+    #[cfg(feature = "http")]
+    propagate: Inner, over_http(PropagateLayer::builder().root_timeout(secs(1)).build().unwrap());
     stack: Inner, (
         BulkheadLayer::new(2),
         RetryLayer::builder().max_attempts(1).build().unwrap(),

@@ -50,7 +50,8 @@ impl Metrics {
         (built, Self(recorder.snapshotter()))
     }
 
-    /// Everything that is not zero. Counters, and gauges that are only moved, start again from zero.
+    /// Everything that is not zero; of a histogram the sum. Counters, and gauges that are only moved,
+    /// start again from zero.
     fn take(&self) -> BTreeMap<String, f64> {
         let mut all = BTreeMap::new();
         for (key, _, _, value) in self.0.snapshot().into_vec() {
@@ -618,6 +619,77 @@ fn a_detached_timeout_tells_of_the_calls_that_its_runtime_did_not_wait_for() {
     drop(runtime);
     let abandoned = [(r#"timeout_detached_total["abandoned"]"#, 2.0)];
     assert_metrics(&metrics.take(), "timeout", &abandoned);
+}
+
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn a_deadline_tells_what_was_left_what_was_too_late_and_what_could_not_be_read() {
+    use steadfast::deadline::{DeadlineLayer, PropagateLayer};
+
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = DeadlineLayer::builder(secs(10)).name("db").trust_headers();
+        layer.max_refused_share(0.5).build().unwrap()
+    });
+    let body: fn(http::Request<Act>) -> Act = http::Request::into_body;
+    let svc = layer.layer(Scripted::new().0.map_request(body));
+    let call = async |act, lines: &[(&str, &str)]| {
+        let mut request = http::Request::get("/");
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let _ = svc.clone().oneshot(request.body(act).unwrap()).await;
+    };
+    call(
+        Act::Succeed,
+        &[("grpc-timeout", "2S"), ("x-request-timeout-ms", "9000")],
+    )
+    .await;
+    call(Act::Succeed, &[]).await;
+    call(Act::Hang, &[("x-request-timeout-ms", "500")]).await;
+    call(
+        Act::Succeed,
+        &[("x-request-timeout-ms", "soon"), ("x-request-attempt", "0")],
+    )
+    .await;
+    for _ in 0..5 {
+        call(Act::Succeed, &[("x-envoy-expected-rq-timeout-ms", "0")]).await;
+    }
+    let all = metrics.take();
+    let deadline = [
+        (r#"deadline_malformed_total["attempt"]"#, 1.0),
+        (r#"deadline_malformed_total["timeout"]"#, 1.0),
+        ("deadline_spared_total[]", 1.0),
+        ("deadline_time_left_seconds[]", 2.5),
+    ];
+    assert_metrics(&all, "deadline", &deadline);
+    let calls = [
+        (r#"calls_total["deadline", "completed"]"#, 4.0),
+        (r#"calls_total["deadline", "rejected"]"#, 4.0),
+        (r#"calls_total["deadline", "timed_out"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["deadline", "deadline_exceeded"]"#, 4.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    let (layer, metrics) = Metrics::record(|| {
+        PropagateLayer::builder()
+            .name("db")
+            .root_timeout(ms(10))
+            .build()
+            .unwrap()
+    });
+    let svc = layer.layer(Scripted::new().0.map_request(body));
+    let call = |act| svc.clone().oneshot(http::Request::new(act));
+    call(Act::Succeed).await.unwrap();
+    call(Act::Hang).await.unwrap_err().timed_out();
+    let late = Context::new().with_timeout(ms(0));
+    late.scope(call(Act::Succeed)).await.unwrap_err().rejected();
+    let calls = [
+        (r#"calls_total["propagate", "completed"]"#, 1.0),
+        (r#"calls_total["propagate", "rejected"]"#, 1.0),
+        (r#"calls_total["propagate", "timed_out"]"#, 1.0),
+    ];
+    assert_metrics(&metrics.take(), "calls", &calls);
 }
 
 /// Keeps every event as `message field=value …`.

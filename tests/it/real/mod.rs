@@ -33,6 +33,8 @@ macro_rules! with_each_layer {
 
 mod axum_router;
 mod boxed;
+#[cfg(all(feature = "axum", feature = "grpc"))]
+mod deadline;
 mod hyper_client;
 mod local;
 mod peer;
