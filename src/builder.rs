@@ -4,7 +4,7 @@ use tower::{ServiceBuilder, layer::util::Stack};
 
 use crate::{
     bulkhead::{BulkheadLayer, QueuedBulkheadLayer},
-    circuit_breaker::CircuitBreakerLayer,
+    circuit_breaker::{BackPressureCircuitBreakerLayer, CircuitBreakerLayer},
     error::LiftLayer,
     retry::RetryLayer,
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
@@ -59,6 +59,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: CircuitBreakerLayer<C>,
     ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        self.add(layer)
+    }
+
+    /// Is not ready while the service fails; see [`circuit_breaker`](crate::circuit_breaker).
+    fn back_pressure_circuit_breaker<C>(
+        self,
+        layer: BackPressureCircuitBreakerLayer<C>,
+    ) -> ServiceBuilder<Stack<BackPressureCircuitBreakerLayer<C>, L>> {
         self.add(layer)
     }
 

@@ -23,7 +23,7 @@ impl Machine {
     pub(super) fn promise(&self, outside: &impl Outside) -> Result<Held, Refusal> {
         let pass = self.ask(Asks::Service, outside)?;
         Ok(if pass.is_probe() {
-            Held::Place(pass, self.desk.reserve(pass))
+            Held::Place(pass, self.desk.reserve(pass, self.probes_are_late_at()))
         } else if pass.is_to_recovering() {
             Held::Pass(pass)
         } else {
@@ -59,10 +59,10 @@ impl Machine {
 
     /// Releases from the promise: the place is free again.
     pub(super) fn give_back(&self, held: Held) {
-        if let Held::Place(_, reserved) = held {
-            if let Some(pass) = self.desk.take_up(reserved) {
-                self.forgo(pass);
-            }
+        if let Held::Place(_, reserved) = held
+            && let Some(pass) = self.desk.take_up(reserved)
+        {
+            self.forgo(pass);
         }
     }
 }

@@ -177,7 +177,7 @@ impl Outside for Shared {
 }
 
 /// Sets the gauge of `now` to one, and the others to zero.
-fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: [T; N], now: T) {
+fn show<T: Copy + PartialEq, const N: usize>(gauges: &[Gauge; N], all: [T; N], now: T) {
     for (gauge, it) in gauges.iter().zip(all) {
         gauge.set(if it == now { 1.0 } else { 0.0 });
     }
