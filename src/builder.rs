@@ -6,7 +6,9 @@ use tower::{ServiceBuilder, layer::util::Stack};
 use crate::deadline::{DeadlineLayer, PropagateLayer};
 use crate::{
     bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
-    circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer},
+    circuit_breaker::{
+        BackPressureCircuitBreakerLayer, CircuitBreakerLayer, KeyedCircuitBreakerLayer,
+    },
     error::LiftLayer,
     retry::RetryLayer,
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
@@ -78,6 +80,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: CircuitBreakerLayer<C>,
     ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        self.add(layer)
+    }
+
+    /// Is not ready while the service fails; see [`circuit_breaker`](crate::circuit_breaker).
+    fn back_pressure_circuit_breaker<C>(
+        self,
+        layer: BackPressureCircuitBreakerLayer<C>,
+    ) -> ServiceBuilder<Stack<BackPressureCircuitBreakerLayer<C>, L>> {
         self.add(layer)
     }
 

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use futures_util::future::poll_immediate;
+/// use futures_util::FutureExt;
 /// use steadfast::{backoff::Backoff, circuit_breaker::CircuitBreakerLayer};
 /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 ///
@@ -44,12 +44,12 @@ use crate::{
 /// users.ready().await?.call(false).await.unwrap_err();
 ///
 /// // Open: not refused, but not ready either, until the open time is over.
-/// assert!(poll_immediate(users.ready()).await.is_none());
+/// assert!(users.ready().now_or_never().is_none());
 /// users.ready().await?;
 /// // Its probe is reserved; there is none for the other.
-/// assert!(poll_immediate(other.ready()).await.is_none());
+/// assert!(other.ready().now_or_never().is_none());
 /// assert_eq!(users.call(true).await?, "alice");
-/// assert!(poll_immediate(other.ready()).await.is_some());
+/// assert!(other.ready().now_or_never().is_some());
 /// # Ok(())
 /// # }
 /// ```

@@ -17,7 +17,8 @@ pub(super) struct Desk(Mutex<Lists>);
 struct Lists {
     last: u64,
     waiting: BTreeMap<u64, Waker>,
-    reserved: BTreeMap<u64, Pass>,
+    /// What is reserved, and when that lapses.
+    reserved: BTreeMap<u64, (Pass, u64)>,
 }
 
 impl Lists {
@@ -68,10 +69,11 @@ impl Desk {
         }
     }
 
-    pub(super) fn reserve(&self, pass: Pass) -> Reserved {
+    /// Holds a place, until it is taken up, or has lapsed and is wanted.
+    pub(super) fn reserve(&self, pass: Pass, until: u64) -> Reserved {
         let mut lists = lock(&self.0);
         let number = lists.number();
-        lists.reserved.insert(number, pass);
+        lists.reserved.insert(number, (pass, until));
         Reserved(number)
     }
 
@@ -82,11 +84,17 @@ impl Desk {
     /// Ends a reservation; returns what was reserved, unless it has lapsed.
     #[allow(clippy::needless_pass_by_value, reason = "the reservation is given up")]
     pub(super) fn take_up(&self, Reserved(number): Reserved) -> Option<Pass> {
-        lock(&self.0).reserved.remove(&number)
+        let reserved = lock(&self.0).reserved.remove(&number);
+        reserved.map(|(pass, _)| pass)
     }
 
-    /// Lets all reservations lapse; returns what was reserved.
-    pub(super) fn lapse(&self) -> impl Iterator<Item = Pass> + use<> {
-        mem::take(&mut lock(&self.0).reserved).into_values()
+    /// Ends a reservation that has lapsed by `now`, if there is one; returns what was reserved.
+    pub(super) fn lapse(&self, now: u64) -> Option<Pass> {
+        let mut lists = lock(&self.0);
+        let mut all = lists.reserved.iter();
+        let (number, pass) =
+            all.find_map(|(number, (pass, until))| (*until <= now).then_some((*number, *pass)))?;
+        lists.reserved.remove(&number);
+        Some(pass)
     }
 }

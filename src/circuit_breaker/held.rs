@@ -23,7 +23,7 @@ impl Machine {
     pub(super) fn promise(&self, outside: &impl Outside) -> Result<Held, Refusal> {
         let pass = self.ask(Asks::Service, outside)?;
         Ok(if pass.is_probe() {
-            Held::Place(pass, self.desk.reserve(pass))
+            Held::Place(pass, self.desk.reserve(pass, self.probes_are_late_at()))
         } else if pass.is_to_recovering() {
             Held::Pass(pass)
         } else {

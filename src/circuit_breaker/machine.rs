@@ -250,9 +250,9 @@ impl Machine {
         if self.admit_probe(word, now) {
             return Some(Ok(Pass(word)));
         }
-        let late = self.probes_until.load(Acquire);
+        let late = self.probes_are_late_at();
         // Places that are held for calls which have not come make nobody's probe late.
-        if now >= late && (self.lapse() || self.write_off(word, now, outside)) {
+        if now >= late && (self.lapse(now) || self.write_off(word, now, outside)) {
             return None;
         }
         let refusal = match asks {
@@ -405,16 +405,22 @@ impl Machine {
         freed.is_some()
     }
 
-    /// Frees the places that are held for calls which have not come; returns whether there were any.
-    fn lapse(&self) -> bool {
+    /// Frees the places that have been held too long for calls which have not come; returns whether
+    /// there were any.
+    fn lapse(&self, now: u64) -> bool {
         let mut lapsed = false;
-        for Pass(word) in self.desk.lapse() {
+        while let Some(Pass(word)) = self.desk.lapse(now) {
             lapsed |= self.free_place(word);
         }
         if lapsed {
             self.desk.wake_all();
         }
         lapsed
+    }
+
+    /// When the probe admitted last is late.
+    pub(super) fn probes_are_late_at(&self) -> u64 {
+        self.probes_until.load(Acquire)
     }
 
     /// A place that was held is about to be used, by a probe that begins now. To be called before the
@@ -456,7 +462,7 @@ impl Machine {
     /// Counts the probes in flight as failed, if the last of them is late. To be asked only where no
     /// further probe is admitted, which makes it decide the round; returns whether it did.
     fn write_off(&self, word: Word, now: u64, outside: &impl Outside) -> bool {
-        if now < self.probes_until.load(Acquire) {
+        if now < self.probes_are_late_at() {
             return false;
         }
         let hung = |probes: Probes| Some(tally(probes, 0, probes.in_flight, Outcome::HUNG));

@@ -26,7 +26,7 @@ pub enum Mode {
     /// To try rules out on real traffic. The shadow sees more of an outage than an enabled breaker would,
     /// and is never better off than one: the service keeps its full load.
     ObserveOnly,
-    /// Lets every call pass. What it counts can be seen, and by no rule trips it.
+    /// Lets every call pass. What it counts can be seen, and trips it by no rule.
     ForcedClosed,
     /// Refuses every call.
     ForcedOpen,

@@ -43,8 +43,8 @@ impl Seat {
     /// Ready once a call would pass; what it needs for that is then held.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What it may still hold is of a state that is over, as is what it waited for.
         if self.shared.machine.is_closed() {
-            self.give_up();
             return Poll::Ready(());
         }
         self.poll_unless_closed(cx)

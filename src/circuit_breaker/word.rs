@@ -15,7 +15,7 @@ pub enum State {
     Recovering,
     /// Refuses calls because it was told to.
     ForcedOpen,
-    /// Lets calls pass because it was told to, and counts them, by which no rule trips.
+    /// Lets calls pass because it was told to, and counts them; no rule trips it.
     ForcedClosed,
     /// Lets calls pass as if it were not there.
     Disabled,

@@ -92,7 +92,7 @@ where
     ];
     let breakers = breakers.map(|(name, builder)| (name, builder.build().unwrap()));
     for (name, breaker) in &breakers {
-        breaker.handle().force_closed(); // counts nothing
+        breaker.handle().force_closed();
         assert_free(name, breaker.layer(inner.clone()));
         breaker.handle().set_mode(Mode::Disabled);
         assert_free(name, breaker.layer(inner.clone()));

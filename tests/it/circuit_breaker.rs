@@ -744,7 +744,7 @@ async fn it_is_forced_until_told_otherwise_or_for_a_time() {
     assert_eq!(
         handle.state(),
         State::Closed,
-        "what was let pass by force was not counted"
+        "what was let pass by force is forgotten"
     );
     send_all(&mut breaker, times(1, Act::Fail(1))).await;
     assert_eq!(handle.state(), State::Open);

@@ -277,7 +277,10 @@ async fn a_place_that_nobody_uses_lapses_for_calls_of_the_ordinary_form_too() {
     advance(secs(1)).await;
     assert!(is_ready(&mut idle));
     advance(secs(5)).await;
-    assert_eq!(send(&mut refusing, Act::Succeed).await, Ok(1));
+    let mut probe = pin!(refusing.ready().await.unwrap().call(Act::Take(ms(1))));
+    assert!(poll_once(probe.as_mut()).is_pending());
+    assert!(!is_ready(&mut idle), "its place is another's");
+    assert_eq!(probe.await, Ok(1));
     assert_eq!(layer.handle().state(), State::Closed);
 }
 
@@ -413,6 +416,23 @@ async fn in_a_ramp_it_is_ready_for_the_share_of_the_time() {
     }
     assert_eq!(began.elapsed(), secs(20));
     assert_eq!(by_step, [100, 500]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_ramp_lets_in_is_woken_no_more_and_is_let_in_to_that_ramp_only() {
+    let (mut breaker, handle, _) = due(brittle().ramp(Ramp::steps([0.1], secs(10)))).await;
+    send(&mut breaker, Act::Succeed).await.unwrap();
+    advance(ms(500)).await;
+    let (counter, waker) = CountingWaker::new();
+    assert!(!is_ready_for(&mut breaker, &waker));
+    advance(ms(501)).await;
+    assert_eq!(counter.woken(), 1);
+    assert!(is_ready_for(&mut breaker, &waker));
+    advance(ms(500)).await;
+    assert!(is_ready_for(&mut breaker, &waker), "it was promised");
+    handle.force_open();
+    assert_eq!(counter.woken(), 1);
+    assert!(!is_ready_for(&mut breaker, &waker));
 }
 
 #[tokio::test(start_paused = true)]

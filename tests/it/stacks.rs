@@ -147,6 +147,12 @@ async fn every_layer_is_a_method_of_the_builder() {
         .bulkhead(BulkheadLayer::new(1))
         .retry_with(RetryLayer::builder().build().unwrap())
         .circuit_breaker(CircuitBreakerLayer::builder().build().unwrap())
+        .back_pressure_circuit_breaker(
+            CircuitBreakerLayer::builder()
+                .build()
+                .unwrap()
+                .back_pressure(),
+        )
         .timeout_with(TimeoutLayer::per_request(|_: &Duration| secs(1)))
         .lift()
         .service(service_fn(|takes: Duration| async move {
