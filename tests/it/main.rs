@@ -12,6 +12,7 @@ mod bulkhead;
 mod circuit_breaker;
 mod errors;
 mod laws;
+mod regressions_of_others;
 mod retry;
 mod run;
 mod stacks;
