@@ -1,6 +1,6 @@
 //! The retry budgets of others, and what happens without one.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use futures_util::future::join_all;
 use steadfast::{
@@ -67,14 +67,17 @@ fn take(budget: &Budget) -> bool {
 /// failsafe-go 0.9.7 looks and then adds: those who look at once all get one.
 #[tokio::test(start_paused = true)]
 async fn of_threads_that_take_at_once_no_more_get_one_than_there_are() {
-    for _ in 0..100 {
-        let budget = holding(2);
-        let taken = AtomicUsize::new(0);
-        on_threads(4, || {
-            taken.fetch_add(take(&budget).into(), SeqCst);
-        });
-        assert_eq!(taken.into_inner(), 2);
-    }
+    let retries = 10_000;
+    let budget = Budget::new(1.0).unwrap().with_floor(0);
+    let budget = budget.with_max_balance(retries).unwrap();
+    (0..retries).for_each(|_| budget.deposit());
+    let taken = AtomicU32::new(0);
+    on_threads(4, || {
+        while take(&budget) {
+            taken.fetch_add(1, SeqCst);
+        }
+    });
+    assert_eq!(taken.into_inner(), retries);
 }
 
 /// tower-resilience#368, #370: budgets that load and then store lose one of two updates made at once.

@@ -27,7 +27,7 @@ use steadfast::{
     LiftLayer,
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
-    circuit_breaker::{CircuitBreakerLayer, Thresholds},
+    circuit_breaker::CircuitBreakerLayer,
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -71,7 +71,7 @@ fn recorded<T>(build: impl FnOnce() -> T) -> (T, Snapshotter) {
     (built, recorder.snapshotter())
 }
 
-/// The counters or gauges of the metric `name` that are not zero, each with its labels but for the layer's name.
+/// The series of the metric `name` that are not zero, each with its labels but for the layer's name.
 fn series(metrics: &Snapshotter, name: &str) -> Vec<(String, f64)> {
     let all = metrics.snapshot().into_vec().into_iter();
     let found = all.filter_map(|(key, _, _, value)| {
@@ -92,6 +92,43 @@ fn series(metrics: &Snapshotter, name: &str) -> Vec<(String, f64)> {
 fn queued(max: usize) -> QueuedBulkheadLayer {
     let queue = Queue::fifo(9, secs(3600));
     BulkheadLayer::builder(max).queue(queue).build()
+}
+
+/// Does `work` on so many threads at once, which go by the paused clock of this one.
+fn on_threads(threads: usize, work: impl Fn() + Sync) {
+    let runtime = Handle::current();
+    let start = Barrier::new(threads);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _entered = runtime.enter();
+                start.wait();
+                work();
+            });
+        }
+    });
+}
+
+/// Four threads call `service` at once, hold what they got until all have asked, and go on calling and
+/// giving up.
+fn crowd<S: Service<Act> + Clone + Sync>(service: &S) {
+    let all_asked = Barrier::new(4);
+    on_threads(4, || {
+        let mut service = service.clone();
+        let mut ask = |hold: &dyn Fn()| {
+            assert!(poll_once(pin!(service.ready())).is_ready());
+            let mut call = pin!(service.call(Act::Hang));
+            let _ = poll_once(call.as_mut());
+            hold();
+        };
+        ask(&|| {
+            all_asked.wait();
+        });
+        for _ in 0..1_000 {
+            ask(&|| ());
+            ask(&thread::yield_now);
+        }
+    });
 }
 
 /// tower-resilience 0.13 allocates 10 times a call in a stack of four and 34 times with its metrics,
@@ -165,21 +202,29 @@ async fn a_stack_has_the_error_of_its_service_with_its_text_and_its_source() {
 /// panics then.
 #[tokio::test(start_paused = true)]
 async fn every_layer_calls_the_instance_that_it_made_ready() {
-    let (inner, watch) = Scripted::new();
-    let at_once = RetryLayer::builder().without_budget();
-    let mut stack = ServiceBuilder::new()
-        .layer(queued(1))
-        .layer(at_once.backoff(Backoff::none()).build().unwrap())
-        .layer(CircuitBreakerLayer::builder().build().unwrap())
-        .layer(TimeoutLayer::new(secs(1)).unwrap().covering_readiness())
-        .layer(BulkheadLayer::new(1))
-        .layer(TimeoutLayer::new(secs(1)).unwrap())
-        .service(inner);
-    for _ in 0..3 {
-        assert_eq!(send(&mut stack, Act::FailTimes(2)).await, Ok(3));
-        assert_eq!(send(&mut stack.clone(), Act::Succeed).await, Ok(1));
+    async fn assert_readied<L>(layer: L, act: Act, attempts: u32)
+    where
+        L: Layer<Scripted>,
+        L::Service: Service<Act, Response = u32, Error = Error> + Clone,
+    {
+        let mut service = layer.layer(Scripted::new().0);
+        for _ in 0..3 {
+            let mut clone = service.clone();
+            assert_eq!(send(&mut service, act.clone()).await, Ok(attempts));
+            assert_eq!(send(&mut clone, act.clone()).await, Ok(attempts));
+        }
     }
-    assert_eq!(watch.calls(), 12);
+    let succeed = Act::Succeed;
+    let breaker = CircuitBreakerLayer::builder().build().unwrap();
+    let timeout = TimeoutLayer::new(secs(1)).unwrap();
+    let covering = timeout.clone().covering_readiness();
+    let retry = RetryLayer::builder().without_budget().build().unwrap();
+    assert_readied(queued(1), succeed.clone(), 1).await;
+    assert_readied(BulkheadLayer::new(1), succeed.clone(), 1).await;
+    assert_readied(breaker, succeed.clone(), 1).await;
+    assert_readied(timeout, succeed.clone(), 1).await;
+    assert_readied(covering, succeed, 1).await;
+    assert_readied(retry, Act::FailTimes(2), 3).await;
 }
 
 /// tower-resilience 0.13 `outlier/src/service.rs:84`, `coalesce/src/service.rs:304`: who waits wakes
@@ -236,26 +281,11 @@ async fn one_layer_serves_services_of_different_types() {
     assert_eq!(failed, Err("no".to_owned()));
 }
 
-/// Does `work` on so many threads at once, which go by the paused clock of this one.
-fn on_threads(threads: usize, work: impl Fn() + Sync) {
-    let runtime = Handle::current();
-    let start = Barrier::new(threads);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let _entered = runtime.enter();
-                start.wait();
-                work();
-            });
-        }
-    });
-}
-
 /// Where a service must not fail: axum asks for `Infallible`, and so do tonic's servers.
 #[cfg(feature = "http")]
 mod infallible {
     use axum::{Router, body::Body, extract::Request, routing::get};
-    use steadfast::http::AnswerRefusalsLayer;
+    use steadfast::{circuit_breaker::Thresholds, http::AnswerRefusalsLayer};
 
     use super::*;
 
