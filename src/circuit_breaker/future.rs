@@ -10,10 +10,7 @@ use std::{
 
 use pin_project::pin_project;
 
-use super::{
-    layer::Shared,
-    machine::{Pass, Refusal},
-};
+use super::{ask::Refusal, layer::Shared, machine::Pass};
 use crate::{
     classify::{Classify, Hint, Judgement, Verdict, judge},
     context::Context,

@@ -1,8 +1,9 @@
 //! What a service holds that has been told ready: the promise to let its next call pass.
 
 use super::{
+    ask::{Asks, Refusal},
     desk::Reserved,
-    machine::{Asks, Machine, Outside, Pass, Refusal},
+    machine::{Machine, Outside, Pass},
 };
 
 /// The promise to let a call pass. To be handed to [`Machine::take_up`] or [`Machine::give_back`].

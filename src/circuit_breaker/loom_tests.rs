@@ -17,9 +17,10 @@ use loom::thread;
 
 use super::{
     Cause, Mode, Ramp, State, Thresholds,
+    ask::Refusal,
     desk::Waiting,
     held::Held,
-    machine::{Change, Machine, Outside, Pass, Refusal, Rules},
+    machine::{Change, Machine, Outside, Pass, Rules},
     rules::Rates,
     trip::{Run, Trip},
 };

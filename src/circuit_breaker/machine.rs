@@ -71,7 +71,7 @@ pub(super) struct Change {
 /// What an admitted call carries. To be handed to [`Machine::settle`] or [`Machine::forgo`], once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) struct Pass(Word);
+pub(super) struct Pass(pub(super) Word);
 
 impl Pass {
     /// That of a call which was spared a refusal. No word is ever this one, so the call has no say.
@@ -91,15 +91,6 @@ impl Pass {
     pub(super) const fn is_to_recovering(self) -> bool {
         self.0.is(State::Recovering)
     }
-}
-
-/// Who asks to be let pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asks {
-    /// A call, which passes or is refused.
-    Call,
-    /// A service that is to be told ready, or to wait.
-    Service,
 }
 
 /// The rules by which a machine runs, checked.
@@ -122,17 +113,17 @@ pub(super) struct Rules {
 pub(super) struct Machine {
     word: AtomicU64,
     /// When the open, recovering or forced state is over; [`FOREVER`] if never. Written before `word`.
-    until: AtomicU64,
+    pub(super) until: AtomicU64,
     probes: AtomicU64,
     /// When the probe admitted last is late. Only ever grows.
     probes_until: AtomicU64,
     /// Which of its calls a recovering breaker lets pass.
-    portion: AtomicU64,
+    pub(super) portion: AtomicU64,
     /// Whether it only observes: zero or one. Written under the lock.
     observes: AtomicU32,
     /// Calls that were spared a refusal.
-    spared: AtomicU64,
-    rules: Rules,
+    pub(super) spared: AtomicU64,
+    pub(super) rules: Rules,
     /// Held while the state changes.
     history: Mutex<History>,
     pub(super) desk: Desk,
@@ -149,24 +140,7 @@ struct History {
     changes: u64,
 }
 
-const FOREVER: u64 = u64::MAX;
-
-/// For how many more nanoseconds calls are refused, if that is known.
-///
-/// Not an `Option`, so that it is handed on in a register: an open breaker has much to refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub(super) u64);
-
-impl Refusal {
-    pub(super) const UNKNOWN: Self = Self(FOREVER);
-
-    #[inline]
-    pub(super) fn ends_in(self) -> Option<Duration> {
-        (self != Self::UNKNOWN).then(|| Duration::from_nanos(self.0))
-    }
-}
-
-type Answer = Result<Pass, Refusal>;
+pub(super) const FOREVER: u64 = u64::MAX;
 
 /// `nanos` after `now`, and not for ever however long that is.
 const fn after(now: u64, nanos: u64) -> u64 {
@@ -198,134 +172,8 @@ impl Machine {
     }
 
     #[inline]
-    fn load(&self) -> Word {
+    pub(super) fn load(&self) -> Word {
         Word(self.word.load(Acquire))
-    }
-
-    /// Lets a call pass, or refuses it.
-    #[inline]
-    pub(super) fn admit(&self, outside: &impl Outside) -> Result<Pass, Refusal> {
-        let word = self.load();
-        if word.is(State::Closed) {
-            return Ok(Pass(word));
-        }
-        self.admit_unless_closed(outside)
-    }
-
-    #[inline(never)]
-    fn admit_unless_closed(&self, outside: &impl Outside) -> Result<Pass, Refusal> {
-        let answer = self.ask(Asks::Call, outside);
-        if answer == Ok(Pass::SPARED) {
-            self.spared.fetch_add(1, Relaxed);
-            outside.spared();
-        }
-        answer
-    }
-
-    /// Lets pass or refuses, and changes the state where that is due. A service is told, other than a
-    /// call, when to ask again in any state that will end or may.
-    pub(super) fn ask(&self, asks: Asks, outside: &impl Outside) -> Result<Pass, Refusal> {
-        // Whoever changes the state, or loses a race to change it, asks the new state again.
-        loop {
-            let word = self.load();
-            let answer = match word.state() {
-                State::Closed | State::Disabled => return Ok(Pass(word)),
-                State::HalfOpen => self.ask_half_open(word, asks, outside),
-                _ => self.ask_until_over(word, asks, outside),
-            };
-            match answer {
-                // What is refused by hand is refused by a shadow, too.
-                Some(Err(_)) if self.observes() && !word.is(State::ForcedOpen) => {
-                    return Ok(Pass::SPARED);
-                }
-                Some(answer) => return answer,
-                None => {}
-            }
-        }
-    }
-
-    /// `None` where another state is to be asked.
-    fn ask_half_open(&self, word: Word, asks: Asks, outside: &impl Outside) -> Option<Answer> {
-        let now = outside.now();
-        if self.admit_probe(word, now) {
-            return Some(Ok(Pass(word)));
-        }
-        let late = self.probes_are_late_at();
-        // Places that are held for calls which have not come make nobody's probe late.
-        if now >= late && (self.lapse(now) || self.write_off(word, now, outside)) {
-            return None;
-        }
-        let refusal = match asks {
-            Asks::Call => Refusal::UNKNOWN,
-            Asks::Service => Refusal(late.saturating_sub(now)),
-        };
-        (self.load() == word).then_some(Err(refusal))
-    }
-
-    /// Of a state that time may end: also what most calls ask while a service is down. `None` where another state is to be asked.
-    fn ask_until_over(&self, word: Word, asks: Asks, outside: &impl Outside) -> Option<Answer> {
-        let (state, pass) = (word.state(), Pass(word));
-        let until = self.until.load(Acquire);
-        let (now, left) = match until {
-            FOREVER => (0, FOREVER),
-            until => {
-                let now = outside.now();
-                (now, until.saturating_sub(now))
-            }
-        };
-        if left == 0 {
-            let (to, cause) = match state {
-                State::Open => (State::HalfOpen, Cause::OpenTimeOver),
-                State::Recovering => (State::Closed, Cause::RampOver),
-                State::ForcedOpen => (State::HalfOpen, Cause::ForcedTimeOver),
-                _ => (State::Closed, Cause::ForcedTimeOver),
-            };
-            self.change(word, to, cause, 0, now, outside);
-            return None;
-        }
-        match state {
-            State::ForcedClosed => Some(Ok(pass)),
-            State::Recovering => self.ask_recovering(word, asks, left),
-            // For ever, if `left` says so.
-            _ => Some(Err(Refusal(left))),
-        }
-    }
-
-    /// `left` nanoseconds before it closes. `None` where another state is to be asked.
-    ///
-    /// What is left may be that of the next state, which is just being entered. What is answered then is
-    /// still an answer of this state, if of another of its steps, and the call came before the next.
-    fn ask_recovering(&self, word: Word, asks: Asks, left: u64) -> Option<Answer> {
-        let ramp = self.rules.ramp.as_ref();
-        let step = ramp.expect("what recovers has a ramp").at(left);
-        let refused_for = match asks {
-            Asks::Call if self.ask_portion(word, step.share)? => 0,
-            Asks::Call => step.ends_in(),
-            Asks::Service => step.opens_in(),
-        };
-        Some(match refused_for {
-            0 => Ok(Pass(word)),
-            nanos => Err(Refusal(nanos)),
-        })
-    }
-
-    /// Whether a call is of the share that passes; `None` where another state is to be asked.
-    fn ask_portion(&self, word: Word, share: u32) -> Option<bool> {
-        let mut old = self.portion.load(Acquire);
-        loop {
-            let portion = Portion::unpack(old);
-            if !portion.is_of(word.generation()) {
-                return None;
-            }
-            let (new, passes) = portion.ask(share);
-            match self
-                .portion
-                .compare_exchange_weak(old, new.pack(), AcqRel, Acquire)
-            {
-                Ok(_) => return Some(passes),
-                Err(newer) => old = newer,
-            }
-        }
     }
 
     /// Whether a good result, of a call that no rule times, would change nothing. It then need not be
@@ -407,7 +255,7 @@ impl Machine {
 
     /// Frees the places that have been held too long for calls which have not come; returns whether
     /// there were any.
-    fn lapse(&self, now: u64) -> bool {
+    pub(super) fn lapse(&self, now: u64) -> bool {
         let mut lapsed = false;
         while let Some(Pass(word)) = self.desk.lapse(now) {
             lapsed |= self.free_place(word);
@@ -444,11 +292,11 @@ impl Machine {
     }
 
     #[inline]
-    fn observes(&self) -> bool {
+    pub(super) fn observes(&self) -> bool {
         self.observes.load(Acquire) != 0
     }
 
-    fn admit_probe(&self, word: Word, now: u64) -> bool {
+    pub(super) fn admit_probe(&self, word: Word, now: u64) -> bool {
         let late = after(now, self.rules.probe_nanos);
         let admitted = self.update_probes(word, |probes| {
             let admitted = self.rules.probes.admit(probes)?;
@@ -461,7 +309,7 @@ impl Machine {
 
     /// Counts the probes in flight as failed, if the last of them is late. To be asked only where no
     /// further probe is admitted, which makes it decide the round; returns whether it did.
-    fn write_off(&self, word: Word, now: u64, outside: &impl Outside) -> bool {
+    pub(super) fn write_off(&self, word: Word, now: u64, outside: &impl Outside) -> bool {
         if now < self.probes_are_late_at() {
             return false;
         }
@@ -513,7 +361,7 @@ impl Machine {
     }
 
     /// Changes the state, if it is still `from`.
-    fn change(
+    pub(super) fn change(
         &self,
         from: Word,
         to: State,

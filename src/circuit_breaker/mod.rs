@@ -123,6 +123,7 @@
 //! ```
 
 mod always;
+mod ask;
 mod back_pressure;
 mod builder;
 mod cause;

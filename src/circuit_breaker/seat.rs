@@ -5,12 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{
-    desk::Waiting,
-    held::Held,
-    layer::Shared,
-    machine::{Pass, Refusal},
-};
+use super::{ask::Refusal, desk::Waiting, held::Held, layer::Shared, machine::Pass};
 use crate::{
     pooled::PooledArc,
     time::{self, Timer},

@@ -8,9 +8,10 @@ use std::{
 use tower::Service;
 
 use super::{
+    ask::Refusal,
     future::{Call, CircuitBreakerFuture, Watched},
     layer::Shared,
-    machine::{Pass, Refusal},
+    machine::Pass,
 };
 use crate::{
     classify::{AnyError, Classify},

@@ -39,12 +39,13 @@ const LAYERS: [&str; 5] = [
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 30] = [
+const PURE: [&str; 31] = [
     "window/",
     "backoff",
     "permits/",
     "keyed/map.rs",
     "circuit_breaker/always.rs",
+    "circuit_breaker/ask.rs",
     "circuit_breaker/desk.rs",
     "circuit_breaker/held.rs",
     "circuit_breaker/machine.rs",

@@ -15,7 +15,8 @@ use proptest::test_runner::RngSeed;
 use super::{
     LatencyQuantile, Mode, Ramp, Snapshot, State, Thresholds,
     always::Always,
-    machine::{Change, Machine, Outside, Pass, Refusal, Rules},
+    ask::Refusal,
+    machine::{Change, Machine, Outside, Pass, Rules},
     own::Own,
     rules::{Quantile, Rates},
     trip::{Run, Trip},
