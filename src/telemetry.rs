@@ -27,15 +27,14 @@
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
 //! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
 //! | `steadfast_timeout_detached_total` | counter | `outcome` | those that did, by what became of them, see below |
+//! | `steadfast_deadline_time_left_seconds` | histogram | | time left to a request as it arrives, by what its caller says |
+//! | `steadfast_deadline_spared_total` | counter | | requests too late, yet let in: enough had been refused |
+//! | `steadfast_deadline_malformed_total` | counter | `header` | headers that could not be understood |
 //! | `steadfast_keys` | gauge | `layer` | keys kept by a [keyed](crate::keyed) layer |
 //! | `steadfast_keys_evicted_total` | counter | `layer` | keys forgotten |
 //! | `steadfast_keys_overflow_total` | counter | `layer` | calls of a new key for which there was no room |
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
-//!
-//! | `steadfast_deadline_time_left_seconds` | histogram | | time left to a request as it arrives, by what its caller says |
-//! | `steadfast_deadline_spared_total` | counter | | requests too late, yet let in: enough had been refused |
-//! | `steadfast_deadline_malformed_total` | counter | `header` | headers that could not be understood |
 //!
 //! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `deadline` or `propagate`. `header` is
 //! `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`, `attempt` or `criticality`. `outcome` is
@@ -65,7 +64,7 @@
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
 //! a breaker's state (`INFO`; `from`, `to`, `cause`, `mode`, and `open_for` where it lets every call
 //! pass again), of its mode alone (`INFO`; `from`, `to`), a call that it would refuse if it did more than
-//! observe (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
+//! observe, or a deadline if it had not refused enough (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
 //! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
 //! on, or is cut because too many do (`DEBUG`), one that panics when nobody waits for it (`WARN`), and a
 //! header that could not be understood (`DEBUG`; `header`). A listener or a rule of your own that panics

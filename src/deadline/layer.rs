@@ -353,6 +353,7 @@ impl Shared {
             return Err(self.refuse(Reason::DeadlineExceeded));
         } else {
             self.spared.increment(1);
+            self.telemetry.spared(Reason::DeadlineExceeded);
         }
         Ok(is_too_late)
     }

@@ -546,6 +546,8 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<ReadyTimeout<Named>>();
     assert_named::<BackPressureCircuitBreaker<Named>>();
     assert_named::<Lift<Named>>();
+    assert_named::<steadfast::deadline::Deadline<Named>>();
+    assert_named::<steadfast::deadline::Propagate<Named>>();
     assert_named::<Detachable<Named>>();
     assert_named::<FollowingTimeout<Named>>();
     assert_named::<Replay<Named>>();

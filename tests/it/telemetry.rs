@@ -630,6 +630,9 @@ async fn a_deadline_tells_what_was_left_what_was_too_late_and_what_could_not_be_
         let layer = DeadlineLayer::builder(secs(10)).name("db").trust_headers();
         layer.max_refused_share(0.5).build().unwrap()
     });
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
     let body: fn(http::Request<Act>) -> Act = http::Request::into_body;
     let svc = layer.layer(Scripted::new().0.map_request(body));
     let call = async |act, lines: &[(&str, &str)]| {
@@ -670,6 +673,18 @@ async fn a_deadline_tells_what_was_left_what_was_too_late_and_what_could_not_be_
     assert_metrics(&all, "calls", &calls);
     let rejected = [(r#"rejected_total["deadline", "deadline_exceeded"]"#, 4.0)];
     assert_metrics(&all, "rejected", &rejected);
+    let of = r#"layer="deadline" name="db""#;
+    let mut expected = vec![
+        format!(r#"call timed out {of} limit="deadline" waited=500ms"#),
+        format!(r#"malformed header {of} header="timeout""#),
+        format!(r#"malformed header {of} header="attempt""#),
+    ];
+    let rejected = format!(r#"call rejected {of} reason="deadline_exceeded""#);
+    expected.extend(vec![rejected; 4]);
+    expected.push(format!(
+        r#"call would be rejected {of} reason="deadline_exceeded""#
+    ));
+    assert_eq!(*events.0.lock().unwrap(), expected);
 
     let (layer, metrics) = Metrics::record(|| {
         PropagateLayer::builder()
