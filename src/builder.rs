@@ -42,32 +42,35 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
 
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn bulkhead<W>(self, layer: BulkheadLayer<W>) -> ServiceBuilder<Stack<BulkheadLayer<W>, L>> {
+    fn bulkhead<W, U>(
+        self,
+        layer: BulkheadLayer<W, U>,
+    ) -> ServiceBuilder<Stack<BulkheadLayer<W, U>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn queued_bulkhead<W>(
+    fn queued_bulkhead<W, U>(
         self,
-        layer: QueuedBulkheadLayer<W>,
-    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer<W>, L>> {
+        layer: QueuedBulkheadLayer<W, U>,
+    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer<W, U>, L>> {
         self.add(layer)
     }
 
     /// Refuses calls while too many of the same key are in flight; see [`bulkhead`](crate::bulkhead).
-    fn keyed_bulkhead<K, F, W>(
+    fn keyed_bulkhead<K, F, W, U>(
         self,
-        layer: KeyedBulkheadLayer<K, F, W>,
-    ) -> ServiceBuilder<Stack<KeyedBulkheadLayer<K, F, W>, L>> {
+        layer: KeyedBulkheadLayer<K, F, W, U>,
+    ) -> ServiceBuilder<Stack<KeyedBulkheadLayer<K, F, W, U>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while too many of the same key are in flight; see
     /// [`bulkhead`](crate::bulkhead).
-    fn queued_keyed_bulkhead<K, F, W>(
+    fn queued_keyed_bulkhead<K, F, W, U>(
         self,
-        layer: QueuedKeyedBulkheadLayer<K, F, W>,
-    ) -> ServiceBuilder<Stack<QueuedKeyedBulkheadLayer<K, F, W>, L>> {
+        layer: QueuedKeyedBulkheadLayer<K, F, W, U>,
+    ) -> ServiceBuilder<Stack<QueuedKeyedBulkheadLayer<K, F, W, U>, L>> {
         self.add(layer)
     }
 

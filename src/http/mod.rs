@@ -73,17 +73,21 @@
 //! ```
 
 mod answer;
+mod body;
 mod classifier;
 mod idempotent;
 mod never_sent;
+mod presets;
 mod problem;
 mod refusal;
 mod replay;
 mod retry_after;
 
 pub use answer::{AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer};
+pub use body::{ClassifyEnd, End, EndOfBody, GuardedBody};
 pub use classifier::HttpClassifier;
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
+pub use presets::bulkhead;
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};

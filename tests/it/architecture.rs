@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 16] = [
+const CORE: [&str; 17] = [
     "error",
     "sync",
     "pooled",
@@ -21,6 +21,7 @@ const CORE: [&str; 16] = [
     "origin",
     "context",
     "classify",
+    "until",
     "oneshot",
     "permits",
     "window",

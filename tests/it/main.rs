@@ -25,6 +25,8 @@ mod timeout;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]
+mod end_of_body;
+#[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod real;
