@@ -75,19 +75,19 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     }
 
     /// Refuses calls while the service fails; see [`circuit_breaker`](crate::circuit_breaker).
-    fn circuit_breaker<C>(
+    fn circuit_breaker<C, U>(
         self,
-        layer: CircuitBreakerLayer<C>,
-    ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        layer: CircuitBreakerLayer<C, U>,
+    ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C, U>, L>> {
         self.add(layer)
     }
 
     /// Refuses calls of a key while those of the same key fail; see
     /// [`circuit_breaker`](crate::circuit_breaker).
-    fn keyed_circuit_breaker<K, F, C>(
+    fn keyed_circuit_breaker<K, F, C, U>(
         self,
-        layer: KeyedCircuitBreakerLayer<K, F, C>,
-    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C>, L>> {
+        layer: KeyedCircuitBreakerLayer<K, F, C, U>,
+    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C, U>, L>> {
         self.add(layer)
     }
 

@@ -223,9 +223,10 @@ impl<F, P: Source, C: Cost> State<F, P, C> {
             StateProj::Done => panic!("future of a bulkhead polled after completion"),
         };
         let held = match &result {
-            Ok(response) if until.verdict(response, &AnyError).is_none() => {
-                self.as_mut().take_permit().map(|permit| (permit.into(), AnyError))
-            }
+            Ok(response) if until.verdict(response, &AnyError).is_none() => self
+                .as_mut()
+                .take_permit()
+                .map(|permit| (permit.into(), AnyError)),
             _ => None,
         };
         // Gives the permits back now, not when the caller drops this future.

@@ -88,6 +88,6 @@ pub use body::{ClassifyEnd, End, EndOfBody, GuardedBody};
 pub use classifier::HttpClassifier;
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
-pub use presets::bulkhead;
+pub use presets::{bulkhead, circuit_breaker};
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};

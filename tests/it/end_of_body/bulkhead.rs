@@ -1,9 +1,6 @@
 //! A place in a bulkhead is held until the end of the body.
 
-use std::{
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use steadfast::{
@@ -68,7 +65,10 @@ async fn a_streamed_response_holds_its_place_while_it_streams_and_not_a_moment_l
         assert!(body.frame().await.is_none());
         // The body is still there; its place is not.
         assert_eq!((before.elapsed(), in_flight()), (secs(10), 0), "{form}");
-        assert!(body.frame().await.is_none(), "{form}: it can be asked again");
+        assert!(
+            body.frame().await.is_none(),
+            "{form}: it can be asked again"
+        );
         drop(body);
         assert_eq!(in_flight(), 0, "{form}");
     }
@@ -195,11 +195,17 @@ async fn frames_trailers_errors_and_hints_pass_as_they_are() {
     assert_eq!(broken.collect().await.unwrap_err(), Error::Failed(7));
 
     let body = fetch(&mut svc, full("four")).await.into_body();
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(4), false));
+    assert_eq!(
+        (body.size_hint().exact(), body.is_end_stream()),
+        (Some(4), false)
+    );
     let dropped = Arc::default();
     let body = Dropped(Arc::clone(&dropped)).boxed_unsync();
     let body = fetch(&mut svc, body).await.into_body();
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(42), false));
+    assert_eq!(
+        (body.size_hint().exact(), body.is_end_stream()),
+        (Some(42), false)
+    );
     drop(body);
     assert_eq!(dropped.load(SeqCst), 1);
     assert!(fetch(&mut svc, empty()).await.into_body().is_end_stream());

@@ -1,9 +1,12 @@
 //! Calls that last until the end of a response body.
 
+mod breaker;
 mod bulkhead;
+mod retry;
 
 use std::{
     convert::Infallible,
+    future::Future,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -63,7 +66,10 @@ fn ten_seconds() -> Given {
 }
 
 fn trailers(name: &'static str, value: &'static str) -> HeaderMap {
-    let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let (name, value) = (
+        HeaderName::from_static(name),
+        HeaderValue::from_static(value),
+    );
     HeaderMap::from_iter([(name, value)])
 }
 

@@ -33,6 +33,7 @@ macro_rules! with_each_layer {
 
 mod axum_router;
 mod boxed;
+mod end_of_body;
 mod hyper_client;
 mod local;
 mod peer;
