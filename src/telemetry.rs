@@ -30,13 +30,14 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry` or `timeout`. `outcome` is one of
+//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout` or `body_timeout`, which counts bodies.
+//! `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout |
-//! | `timed_out` | given up by this layer | timeout |
+//! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout |
+//! | `timed_out` | given up by this layer | timeout, body timeout |
 //! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout |
 //! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
 //! | `abandoned` | dropped by the caller before the end | all |

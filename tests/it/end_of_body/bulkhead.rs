@@ -212,7 +212,7 @@ async fn frames_trailers_errors_and_hints_pass_as_they_are() {
 }
 
 /// How many calls ended in which way.
-fn outcomes(recorder: &DebuggingRecorder) -> Vec<(String, u64)> {
+pub(super) fn outcomes(recorder: &DebuggingRecorder) -> Vec<(String, u64)> {
     let metrics = recorder.snapshotter().snapshot().into_vec();
     let mut outcomes: Vec<_> = metrics
         .into_iter()

@@ -3,6 +3,7 @@
 mod breaker;
 mod bulkhead;
 mod retry;
+mod timeout;
 
 use std::{
     convert::Infallible,
@@ -24,7 +25,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBod
 use tokio::time::sleep;
 use tower::Service;
 
-use crate::support::{Error, secs};
+use crate::support::{Error, ms, secs};
 
 /// A body of any kind, as a request for it.
 type Given = UnsyncBoxBody<Bytes, Error>;
