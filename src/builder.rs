@@ -46,40 +46,43 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
 
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn bulkhead<W>(self, layer: BulkheadLayer<W>) -> ServiceBuilder<Stack<BulkheadLayer<W>, L>> {
+    fn bulkhead<W, U>(
+        self,
+        layer: BulkheadLayer<W, U>,
+    ) -> ServiceBuilder<Stack<BulkheadLayer<W, U>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while too many are in flight; see [`bulkhead`](crate::bulkhead).
-    fn queued_bulkhead<W>(
+    fn queued_bulkhead<W, U>(
         self,
-        layer: QueuedBulkheadLayer<W>,
-    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer<W>, L>> {
+        layer: QueuedBulkheadLayer<W, U>,
+    ) -> ServiceBuilder<Stack<QueuedBulkheadLayer<W, U>, L>> {
         self.add(layer)
     }
 
     /// Refuses calls while too many of the same key are in flight; see [`bulkhead`](crate::bulkhead).
-    fn keyed_bulkhead<K, F, W>(
+    fn keyed_bulkhead<K, F, W, U>(
         self,
-        layer: KeyedBulkheadLayer<K, F, W>,
-    ) -> ServiceBuilder<Stack<KeyedBulkheadLayer<K, F, W>, L>> {
+        layer: KeyedBulkheadLayer<K, F, W, U>,
+    ) -> ServiceBuilder<Stack<KeyedBulkheadLayer<K, F, W, U>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while too many of the same key are in flight; see
     /// [`bulkhead`](crate::bulkhead).
-    fn queued_keyed_bulkhead<K, F, W>(
+    fn queued_keyed_bulkhead<K, F, W, U>(
         self,
-        layer: QueuedKeyedBulkheadLayer<K, F, W>,
-    ) -> ServiceBuilder<Stack<QueuedKeyedBulkheadLayer<K, F, W>, L>> {
+        layer: QueuedKeyedBulkheadLayer<K, F, W, U>,
+    ) -> ServiceBuilder<Stack<QueuedKeyedBulkheadLayer<K, F, W, U>, L>> {
         self.add(layer)
     }
 
     /// Refuses calls while the service fails; see [`circuit_breaker`](crate::circuit_breaker).
-    fn circuit_breaker<C>(
+    fn circuit_breaker<C, U>(
         self,
-        layer: CircuitBreakerLayer<C>,
-    ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C>, L>> {
+        layer: CircuitBreakerLayer<C, U>,
+    ) -> ServiceBuilder<Stack<CircuitBreakerLayer<C, U>, L>> {
         self.add(layer)
     }
 
@@ -93,10 +96,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
 
     /// Refuses calls of a key while those of the same key fail; see
     /// [`circuit_breaker`](crate::circuit_breaker).
-    fn keyed_circuit_breaker<K, F, C>(
+    fn keyed_circuit_breaker<K, F, C, U>(
         self,
-        layer: KeyedCircuitBreakerLayer<K, F, C>,
-    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C>, L>> {
+        layer: KeyedCircuitBreakerLayer<K, F, C, U>,
+    ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C, U>, L>> {
         self.add(layer)
     }
 

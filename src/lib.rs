@@ -98,6 +98,7 @@ pub mod telemetry;
 mod origin;
 pub mod context;
 pub mod classify;
+pub mod until;
 mod oneshot;
 mod permits;
 mod window;

@@ -36,15 +36,15 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `deadline` or `propagate`. `header` is
-//! `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`, `attempt` or `criticality`. `outcome` is
-//! one of
+//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `body_timeout` (which counts bodies),
+//! `deadline` or `propagate`. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
+//! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout, deadline, propagate |
-//! | `timed_out` | given up by this layer | timeout, deadline, propagate |
+//! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout, deadline, propagate |
+//! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
 //! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout, deadline, propagate |
 //! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
 //! | `abandoned` | dropped by the caller before the end | all |

@@ -12,6 +12,7 @@ use crate::{
     keyed::Key,
     permits::Discipline,
     pooled::PooledArc,
+    until::Answered,
 };
 
 /// How many calls may wait, how long, and in which order they are served.
@@ -58,12 +59,13 @@ impl Queue {
 /// one can be wrong.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct BulkheadBuilder<Q = (), W = One, N = ()> {
+pub struct BulkheadBuilder<Q = (), W = One, N = (), U = Answered> {
     name: &'static str,
     max: usize,
     queue: Q,
     weight: W,
     keys: N,
+    until: U,
 }
 
 /// The settings of a bulkhead with a limit for each key; made by [`BulkheadBuilder::keyed`].
@@ -83,11 +85,12 @@ impl BulkheadBuilder {
             queue: (),
             weight: One,
             keys: (),
+            until: Answered,
         }
     }
 }
 
-impl<Q, W, N> BulkheadBuilder<Q, W, N> {
+impl<Q, W, N, U> BulkheadBuilder<Q, W, N, U> {
     /// Names the layer, for metrics, events and refusals. Default: `"bulkhead"`.
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -95,21 +98,8 @@ impl<Q, W, N> BulkheadBuilder<Q, W, N> {
     }
 
     /// Lets calls wait where too few permits are free. Default: none.
-    pub fn queue(self, queue: Queue) -> BulkheadBuilder<Queue, W, N> {
-        let Self {
-            name,
-            max,
-            weight,
-            keys,
-            ..
-        } = self;
-        BulkheadBuilder {
-            name,
-            max,
-            queue,
-            weight,
-            keys,
-        }
+    pub fn queue(self, queue: Queue) -> BulkheadBuilder<Queue, W, N, U> {
+        self.map(|_, weight, keys, until| (queue, weight, keys, until))
     }
 
     /// Says how many permits a request takes, such as one for each of its parts. Default: one.
@@ -122,28 +112,39 @@ impl<Q, W, N> BulkheadBuilder<Q, W, N> {
     /// **Who waits for many permits is not starved** by those who ask for few: in a
     /// [FIFO](Queue::fifo) queue nobody is served before the one in front. So permits that are free,
     /// but too few for that one, stay free; a heavy call costs the time in which they gather.
-    pub fn weight<Req, F>(self, weight: F) -> BulkheadBuilder<Q, F, N>
+    pub fn weight<Req, F>(self, weight: F) -> BulkheadBuilder<Q, F, N, U>
     where
         F: Fn(&Req) -> usize,
     {
-        let Self {
-            name,
-            max,
-            queue,
-            keys,
-            ..
-        } = self;
+        self.map(|queue, _, keys, until| (queue, weight, keys, until))
+    }
+
+    /// Until when a call holds its permits. Default: until it is [`Answered`]. For responses that are
+    /// streamed over HTTP: until the `http::EndOfBody`.
+    ///
+    /// What is held until then is the place of a call, with all that is known of it: a keyed bulkhead's key
+    /// is in use, and the call is counted when it is over.
+    pub fn until<V>(self, until: V) -> BulkheadBuilder<Q, W, N, V> {
+        self.map(|queue, weight, keys, _| (queue, weight, keys, until))
+    }
+
+    fn map<R, X, M, V>(
+        self,
+        f: impl FnOnce(Q, W, N, U) -> (R, X, M, V),
+    ) -> BulkheadBuilder<R, X, M, V> {
+        let (queue, weight, keys, until) = f(self.queue, self.weight, self.keys, self.until);
         BulkheadBuilder {
-            name,
-            max,
+            name: self.name,
+            max: self.max,
             queue,
             weight,
             keys,
+            until,
         }
     }
 }
 
-impl<Q, W> BulkheadBuilder<Q, W> {
+impl<Q, W, U> BulkheadBuilder<Q, W, (), U> {
     /// Gives each key a limit, and a queue, of its own: so many calls in flight to each host, of each
     /// tenant, by each route. `key` chooses the key of a request; see [`keyed`](crate::keyed) for keys
     /// that are borrowed from it.
@@ -152,34 +153,25 @@ impl<Q, W> BulkheadBuilder<Q, W> {
     /// [there](crate::keyed). Where all are in use, a call of yet another key is refused as
     /// [`BulkheadFull`](Reason::BulkheadFull): to let it pass would be to have no limit for whoever
     /// brings keys enough. So no more than `max_keys` times the limit are in flight.
-    pub fn keyed<Req, F>(self, max_keys: usize, key: F) -> BulkheadBuilder<Q, W, Keyed<F::Owned, F>>
+    pub fn keyed<Req, F>(
+        self,
+        max_keys: usize,
+        key: F,
+    ) -> BulkheadBuilder<Q, W, Keyed<F::Owned, F>, U>
     where
         F: Key<Req>,
     {
-        let Self {
-            name,
-            max,
-            queue,
-            weight,
-            ..
-        } = self;
         let keys = Keyed {
             max_keys,
             idle_time: Duration::from_secs(600),
             key,
             owned: PhantomData,
         };
-        BulkheadBuilder {
-            name,
-            max,
-            queue,
-            weight,
-            keys,
-        }
+        self.map(|queue, weight, (), until| (queue, weight, keys, until))
     }
 }
 
-impl<Q, W, K, F> BulkheadBuilder<Q, W, Keyed<K, F>> {
+impl<Q, W, K, F, U> BulkheadBuilder<Q, W, Keyed<K, F>, U> {
     /// After which time a key that is not in use may be forgotten though there is room for it. Default:
     /// 10 min. A bound for memory only: a key that comes again finds the limit that it had.
     pub const fn idle_time(mut self, idle_time: Duration) -> Self {
@@ -188,57 +180,63 @@ impl<Q, W, K, F> BulkheadBuilder<Q, W, Keyed<K, F>> {
     }
 }
 
-impl<W> BulkheadBuilder<(), W> {
+impl<W, U> BulkheadBuilder<(), W, (), U> {
     /// Builds the layer.
-    pub fn build(self) -> BulkheadLayer<W> {
+    pub fn build(self) -> BulkheadLayer<W, U> {
         let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
         let permits = Waiting::NOT.permits(self.max);
         BulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
             weight: self.weight,
+            until: self.until,
         }
     }
 }
 
-impl<W> BulkheadBuilder<Queue, W> {
+impl<W, U> BulkheadBuilder<Queue, W, (), U> {
     /// Builds the layer.
-    pub fn build(self) -> QueuedBulkheadLayer<W> {
+    pub fn build(self) -> QueuedBulkheadLayer<W, U> {
         let metrics = Metrics::new(self.name, &Queue::REASONS);
         let permits = Waiting::in_queue(&self.queue).permits(self.max);
         QueuedBulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
             max_wait: self.queue.max_wait,
             weight: self.weight,
+            until: self.until,
         }
     }
 }
 
-impl<W, K: std::hash::Hash + Eq + Clone, F> BulkheadBuilder<(), W, Keyed<K, F>> {
+impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<(), W, Keyed<K, F>, U> {
     /// Checks the settings and builds the layer.
     ///
     /// # Errors
     ///
     /// If `max_keys` is zero.
-    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, W>, InvalidSetting> {
+    pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
         let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
         let keys = self.keys.build(self.max, Waiting::NOT, metrics)?;
-        Ok(KeyedBulkheadLayer::new(keys, self.keys.key, self.weight))
+        let (key, weight) = (self.keys.key, self.weight);
+        Ok(KeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
 }
 
-impl<W, K: std::hash::Hash + Eq + Clone, F> BulkheadBuilder<Queue, W, Keyed<K, F>> {
+impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<Queue, W, Keyed<K, F>, U> {
     /// Checks the settings and builds the layer.
     ///
     /// # Errors
     ///
     /// If `max_keys` is zero.
-    pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W>, InvalidSetting> {
+    pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
         let metrics = Metrics::new(self.name, &Queue::REASONS);
         let waiting = Waiting::in_queue(&self.queue);
         let keys = self.keys.build(self.max, waiting, metrics)?;
         let max_wait = self.queue.max_wait;
         let (key, weight) = (self.keys.key, self.weight);
-        Ok(QueuedKeyedBulkheadLayer::new(keys, key, weight, max_wait))
+        let until = self.until;
+        Ok(QueuedKeyedBulkheadLayer::new(
+            keys, key, weight, max_wait, until,
+        ))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         Ordering::{Acquire, Release},
     },
     time::{Epoch, nanos},
+    until::Answered,
 };
 
 /// Applies [`KeyedBulkhead`] to a service; made by [`BulkheadBuilder::keyed`].
@@ -27,16 +28,21 @@ use crate::{
 /// [`BulkheadBuilder::keyed`]: super::BulkheadBuilder::keyed
 #[derive(Debug)]
 #[must_use]
-pub struct KeyedBulkheadLayer<K, F, W = One> {
+pub struct KeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
+    until: U,
 }
 
-impl<K, F, W> KeyedBulkheadLayer<K, F, W> {
-    pub(super) fn new(keys: Keys<K>, key: F, weight: W) -> Self {
-        let keys = ConstArc::new(keys);
-        Self { keys, key, weight }
+impl<K, F, W, U> KeyedBulkheadLayer<K, F, W, U> {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W, until: U) -> Self {
+        Self {
+            keys: ConstArc::new(keys),
+            key,
+            weight,
+            until,
+        }
     }
 
     /// Sees and steers the bulkhead.
@@ -48,22 +54,28 @@ impl<K, F, W> KeyedBulkheadLayer<K, F, W> {
 }
 
 // Not derived: a key need not be `Clone` for that.
-impl<K, F: Clone, W: Clone> Clone for KeyedBulkheadLayer<K, F, W> {
+impl<K, F: Clone, W: Clone, U: Clone> Clone for KeyedBulkheadLayer<K, F, W, U> {
     fn clone(&self) -> Self {
         Self {
             keys: self.keys.clone(),
             key: self.key.clone(),
             weight: self.weight.clone(),
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F: Clone, W: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W> {
-    type Service = KeyedBulkhead<S, K, F, W>;
+impl<S, K, F: Clone, W: Clone, U: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W, U> {
+    type Service = KeyedBulkhead<S, K, F, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Self { keys, key, weight } = self.clone();
-        KeyedBulkhead::new(inner, keys, key, weight)
+        let Self {
+            keys,
+            key,
+            weight,
+            until,
+        } = self.clone();
+        KeyedBulkhead::new(inner, keys, key, weight, until)
     }
 }
 
@@ -78,20 +90,22 @@ impl<S, K, F: Clone, W: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W> {
 /// [`BulkheadBuilder::queue`]: super::BulkheadBuilder::queue
 #[derive(Debug)]
 #[must_use]
-pub struct QueuedKeyedBulkheadLayer<K, F, W = One> {
+pub struct QueuedKeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
     max_wait: Duration,
+    until: U,
 }
 
-impl<K, F, W> QueuedKeyedBulkheadLayer<K, F, W> {
-    pub(super) fn new(keys: Keys<K>, key: F, weight: W, max_wait: Duration) -> Self {
+impl<K, F, W, U> QueuedKeyedBulkheadLayer<K, F, W, U> {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W, max_wait: Duration, until: U) -> Self {
         Self {
             keys: ConstArc::new(keys),
             key,
             weight,
             max_wait,
+            until,
         }
     }
 
@@ -103,19 +117,20 @@ impl<K, F, W> QueuedKeyedBulkheadLayer<K, F, W> {
     }
 }
 
-impl<K, F: Clone, W: Clone> Clone for QueuedKeyedBulkheadLayer<K, F, W> {
+impl<K, F: Clone, W: Clone, U: Clone> Clone for QueuedKeyedBulkheadLayer<K, F, W, U> {
     fn clone(&self) -> Self {
         Self {
             keys: self.keys.clone(),
             key: self.key.clone(),
             weight: self.weight.clone(),
             max_wait: self.max_wait,
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F: Clone, W: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W> {
-    type Service = QueuedKeyedBulkhead<S, K, F, W>;
+impl<S, K, F: Clone, W: Clone, U: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W, U> {
+    type Service = QueuedKeyedBulkhead<S, K, F, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
@@ -123,8 +138,9 @@ impl<S, K, F: Clone, W: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W> {
             key,
             weight,
             max_wait,
+            until,
         } = self.clone();
-        QueuedKeyedBulkhead::new(inner, keys, key, weight, max_wait)
+        QueuedKeyedBulkhead::new(inner, keys, key, weight, max_wait, until)
     }
 }
 

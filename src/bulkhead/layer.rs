@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower::Layer;
 
 use super::{Bulkhead, BulkheadBuilder, BulkheadHandle, One, QueuedBulkhead, shared::Shared};
-use crate::pooled::PooledArc;
+use crate::{pooled::PooledArc, until::Answered};
 
 /// Applies [`Bulkhead`] to a service.
 ///
@@ -14,9 +14,10 @@ use crate::pooled::PooledArc;
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct BulkheadLayer<W = One> {
+pub struct BulkheadLayer<W = One, U = Answered> {
     pub(super) shared: PooledArc<Shared>,
     pub(super) weight: W,
+    pub(super) until: U,
 }
 
 impl BulkheadLayer {
@@ -33,7 +34,7 @@ impl BulkheadLayer {
     }
 }
 
-impl<W> BulkheadLayer<W> {
+impl<W, U> BulkheadLayer<W, U> {
     /// Sees and steers the bulkhead.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
@@ -42,11 +43,16 @@ impl<W> BulkheadLayer<W> {
     }
 }
 
-impl<S, W: Clone> Layer<S> for BulkheadLayer<W> {
-    type Service = Bulkhead<S, W>;
+impl<S, W: Clone, U: Clone> Layer<S> for BulkheadLayer<W, U> {
+    type Service = Bulkhead<S, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Bulkhead::new(inner, self.shared.clone(), self.weight.clone())
+        let Self {
+            shared,
+            weight,
+            until,
+        } = self.clone();
+        Bulkhead::new(inner, shared, weight, until)
     }
 }
 
@@ -57,13 +63,14 @@ impl<S, W: Clone> Layer<S> for BulkheadLayer<W> {
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct QueuedBulkheadLayer<W = One> {
+pub struct QueuedBulkheadLayer<W = One, U = Answered> {
     pub(super) shared: PooledArc<Shared>,
     pub(super) max_wait: Duration,
     pub(super) weight: W,
+    pub(super) until: U,
 }
 
-impl<W> QueuedBulkheadLayer<W> {
+impl<W, U> QueuedBulkheadLayer<W, U> {
     /// Sees and steers the bulkhead.
     #[must_use]
     pub fn handle(&self) -> BulkheadHandle {
@@ -72,11 +79,16 @@ impl<W> QueuedBulkheadLayer<W> {
     }
 }
 
-impl<S, W: Clone> Layer<S> for QueuedBulkheadLayer<W> {
-    type Service = QueuedBulkhead<S, W>;
+impl<S, W: Clone, U: Clone> Layer<S> for QueuedBulkheadLayer<W, U> {
+    type Service = QueuedBulkhead<S, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (shared, weight) = (self.shared.clone(), self.weight.clone());
-        QueuedBulkhead::new(inner, shared, self.max_wait, weight)
+        let Self {
+            shared,
+            max_wait,
+            weight,
+            until,
+        } = self.clone();
+        QueuedBulkhead::new(inner, shared, max_wait, weight, until)
     }
 }

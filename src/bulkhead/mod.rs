@@ -7,8 +7,9 @@
 //!
 //! **Where a permit is held.** A call takes its permit in [`call`](tower::Service::call), not in
 //! `poll_ready`: a clone that is ready and idle holds nothing. The permit comes back when the call
-//! ends, fails, panics or is dropped, whichever comes first. A `Bulkhead` is ready when the inner
-//! service is. A `QueuedBulkhead` is always ready, and makes a clone of the inner service ready only
+//! ends, fails, panics or is dropped, whichever comes first; that of a response that is streamed, where
+//! [`until`](BulkheadBuilder::until) says so, only with the end of the stream. A `Bulkhead` is ready when
+//! the inner service is. A `QueuedBulkhead` is always ready, and makes a clone of the inner service ready only
 //! once it holds the permit, so that a call in the queue holds nothing of the inner service's either.
 //!
 //! **Resizing.** The [handle](BulkheadHandle) changes the limit at any time. Calls in flight keep their
@@ -96,6 +97,7 @@ pub use builder::{BulkheadBuilder, Keyed, Queue};
 pub use handle::{BulkheadHandle, BulkheadSnapshot, KeyedBulkheadHandle};
 pub use keyed::{KeyedBulkheadLayer, QueuedKeyedBulkheadLayer};
 pub use layer::{BulkheadLayer, QueuedBulkheadLayer};
+pub use permit::{HeldKeyedPermit, HeldPermit};
 pub use queued::{
     QueuedBulkhead, QueuedBulkheadFuture, QueuedKeyedBulkhead, QueuedKeyedBulkheadFuture,
 };

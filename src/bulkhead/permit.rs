@@ -2,10 +2,18 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::{shared::Source, weight::Cost};
+use super::{
+    keyed::OfKey,
+    shared::{Shared, Source},
+    weight::{Cost, One},
+};
 use crate::{
+    classify::Verdict,
+    keyed::Held,
     permits::{Asked, Doomed, Place},
-    telemetry::Course,
+    pooled::PooledArc,
+    telemetry::{Course, Ending},
+    until::Guard,
 };
 
 /// Permits: the right to one call, given back on drop.
@@ -38,6 +46,66 @@ impl<P: Source, C: Cost> Drop for Permit<P, C> {
         let metrics = self.source.metrics();
         metrics.in_flight.decrement(self.cost.permits());
         metrics.telemetry.ended(self.course.ending());
+    }
+}
+
+/// The permits of a call that has been answered and [lasts on](crate::until): given back when it is over,
+/// or on drop.
+#[derive(Debug)]
+pub struct HeldPermit<C: Cost = One>(Permit<PooledArc<Shared>, C>);
+
+/// The permits, of its key, of a call that has been answered and [lasts on](crate::until): given back when
+/// it is over, or on drop. The key is in use until then.
+#[derive(Debug)]
+pub struct HeldKeyedPermit<C: Cost = One>(Permit<Held<OfKey>, C>);
+
+impl<P: Source, C: Cost> Permit<P, C> {
+    /// To be dropped from now on is to be abandoned again.
+    fn lasting(mut self) -> Self {
+        self.course.called();
+        self
+    }
+
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let polled = self.course.watch(poll);
+        self.course.called(); // there may be more to come
+        polled
+    }
+
+    fn end(mut self) {
+        self.course.end(Ending::Completed);
+    }
+}
+
+impl<C: Cost> From<Permit<PooledArc<Shared>, C>> for HeldPermit<C> {
+    fn from(permit: Permit<PooledArc<Shared>, C>) -> Self {
+        Self(permit.lasting())
+    }
+}
+
+impl<C: Cost> From<Permit<Held<OfKey>, C>> for HeldKeyedPermit<C> {
+    fn from(permit: Permit<Held<OfKey>, C>) -> Self {
+        Self(permit.lasting())
+    }
+}
+
+impl<C: Cost> Guard for HeldPermit<C> {
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.0.watch(poll)
+    }
+
+    fn end(self, _: impl FnOnce() -> Verdict) {
+        self.0.end();
+    }
+}
+
+impl<C: Cost> Guard for HeldKeyedPermit<C> {
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.0.watch(poll)
+    }
+
+    fn end(self, _: impl FnOnce() -> Verdict) {
+        self.0.end();
     }
 }
 

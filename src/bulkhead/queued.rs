@@ -14,11 +14,12 @@ use tower::Service;
 
 use super::{
     keyed::{Keys, OfKey},
-    permit::{Entry, Permit, Wait},
+    permit::{Entry, HeldKeyedPermit, HeldPermit, Permit, Wait},
     shared::{Shared, Source},
     weight::{Cost, One, Weight},
 };
 use crate::{
+    classify::AnyError,
     context::Context,
     error::{FromRejected, Reason, Rejected},
     keyed::{Held, Key},
@@ -28,6 +29,7 @@ use crate::{
     pooled::PooledArc,
     sync::ConstArc,
     time::{self, Timer},
+    until::{Answered, Guard, Until},
 };
 
 /// Lets calls wait while too many are in flight, and refuses them while too many wait.
@@ -36,40 +38,44 @@ use crate::{
 ///
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
-pub struct QueuedBulkhead<S, W = One> {
+pub struct QueuedBulkhead<S, W = One, U = Answered> {
     inner: S,
     shared: PooledArc<Shared>,
     max_wait: Duration,
     weight: W,
+    until: U,
 }
 
-impl<S, W> QueuedBulkhead<S, W> {
+impl<S, W, U> QueuedBulkhead<S, W, U> {
     pub(super) const fn new(
         inner: S,
         shared: PooledArc<Shared>,
         max_wait: Duration,
         weight: W,
+        until: U,
     ) -> Self {
         Self {
             inner,
             shared,
             max_wait,
             weight,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S, W, Req> Service<Req> for QueuedBulkhead<S, W>
+impl<S, W, U, Req> Service<Req> for QueuedBulkhead<S, W, U>
 where
     S: Service<Req> + Clone,
     S::Error: FromRejected,
     W: Weight<Req>,
+    U: Until<S::Response> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<HeldPermit<W::Cost>>;
     type Error = S::Error;
-    type Future = QueuedBulkheadFuture<S, Req, W::Cost>;
+    type Future = QueuedBulkheadFuture<S, Req, W::Cost, U>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -81,6 +87,7 @@ where
         let source = self.shared.clone();
         QueuedBulkheadFuture {
             call: Call::ask(self.inner.clone(), req, source, cost, self.max_wait),
+            until: self.until.clone(),
         }
     }
 }
@@ -91,21 +98,23 @@ where
 ///
 /// See the [module docs](super#keys) for an example.
 #[derive(Debug)]
-pub struct QueuedKeyedBulkhead<S, K, F, W = One> {
+pub struct QueuedKeyedBulkhead<S, K, F, W = One, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
     max_wait: Duration,
+    until: U,
 }
 
-impl<S, K, F, W> QueuedKeyedBulkhead<S, K, F, W> {
+impl<S, K, F, W, U> QueuedKeyedBulkhead<S, K, F, W, U> {
     pub(super) const fn new(
         inner: S,
         keys: ConstArc<Keys<K>>,
         key: F,
         weight: W,
         max_wait: Duration,
+        until: U,
     ) -> Self {
         Self {
             inner,
@@ -113,13 +122,14 @@ impl<S, K, F, W> QueuedKeyedBulkhead<S, K, F, W> {
             key,
             weight,
             max_wait,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S: Clone, K, F: Clone, W: Clone> Clone for QueuedKeyedBulkhead<S, K, F, W> {
+impl<S: Clone, K, F: Clone, W: Clone, U: Clone> Clone for QueuedKeyedBulkhead<S, K, F, W, U> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -127,21 +137,23 @@ impl<S: Clone, K, F: Clone, W: Clone> Clone for QueuedKeyedBulkhead<S, K, F, W> 
             key: self.key.clone(),
             weight: self.weight.clone(),
             max_wait: self.max_wait,
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F, W, Req> Service<Req> for QueuedKeyedBulkhead<S, K, F, W>
+impl<S, K, F, W, U, Req> Service<Req> for QueuedKeyedBulkhead<S, K, F, W, U>
 where
     S: Service<Req> + Clone,
     S::Error: FromRejected,
     K: Hash + Eq + Clone + Borrow<F::Borrowed>,
     F: Key<Req, Owned = K>,
     W: Weight<Req>,
+    U: Until<S::Response> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<HeldKeyedPermit<W::Cost>>;
     type Error = S::Error;
-    type Future = QueuedKeyedBulkheadFuture<S, Req, W::Cost>;
+    type Future = QueuedKeyedBulkheadFuture<S, Req, W::Cost, U>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -155,7 +167,8 @@ where
             Some(of_key) => Call::ask(self.inner.clone(), req, of_key, cost, self.max_wait),
             None => Call::refused(self.keys.metrics.reject(Reason::BulkheadFull), cost),
         };
-        QueuedKeyedBulkheadFuture { call }
+        let until = self.until.clone();
+        QueuedKeyedBulkheadFuture { call, until }
     }
 }
 
@@ -165,12 +178,13 @@ where
 /// or gives the permit back.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct QueuedBulkheadFuture<S: Service<Req>, Req, C: Cost = One> {
+pub struct QueuedBulkheadFuture<S: Service<Req>, Req, C: Cost = One, U = Answered> {
     #[pin]
     call: Call<S, Req, PooledArc<Shared>, C>,
+    until: U,
 }
 
-opaque_debug!(QueuedBulkheadFuture<S, Req, C: Cost>);
+opaque_debug!(QueuedBulkheadFuture<S, Req, C: Cost, U>);
 
 /// Response future of [`QueuedKeyedBulkhead`].
 ///
@@ -178,12 +192,13 @@ opaque_debug!(QueuedBulkheadFuture<S, Req, C: Cost>);
 /// or gives the permit back. Its key is in use until then.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct QueuedKeyedBulkheadFuture<S: Service<Req>, Req, C: Cost = One> {
+pub struct QueuedKeyedBulkheadFuture<S: Service<Req>, Req, C: Cost = One, U = Answered> {
     #[pin]
     call: Call<S, Req, Held<OfKey>, C>,
+    until: U,
 }
 
-opaque_debug!(QueuedKeyedBulkheadFuture<S, Req, C: Cost>);
+opaque_debug!(QueuedKeyedBulkheadFuture<S, Req, C: Cost, U>);
 
 #[pin_project]
 struct Call<S: Service<Req>, Req, P: Source, C: Cost> {
@@ -195,7 +210,7 @@ struct Call<S: Service<Req>, Req, P: Source, C: Cost> {
     state: State<S, Req, P, C>,
 }
 
-#[pin_project(project = StateProj)]
+#[pin_project(project = StateProj, project_replace = StateOwned)]
 enum State<S: Service<Req>, Req, P: Source, C: Cost> {
     /// Empty only while it asks.
     Asking(Option<P>),
@@ -235,17 +250,23 @@ impl<S: Service<Req>, Req, P: Source, C: Cost> Call<S, Req, P, C> {
     }
 }
 
-impl<S, Req, P, C> Future for Call<S, Req, P, C>
+impl<S, Req, P, C> Call<S, Req, P, C>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     P: Source,
     C: Cost,
 {
-    type Output = Result<S::Response, S::Error>;
-
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+    fn poll<U, G>(
+        self: Pin<&mut Self>,
+        until: &U,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<U::Response<G>, S::Error>>
+    where
+        U: Until<S::Response>,
+        G: Guard + From<Permit<P, C>>,
+    {
         let mut this = self.project();
         let outcome = loop {
             let next = match this.state.as_mut().project() {
@@ -303,38 +324,58 @@ where
                 Err(rejected) => break Err(origin::reject(rejected)),
             }
         };
+        let held = match &outcome {
+            Ok(response) if until.verdict(response, &AnyError).is_none() => {
+                let permit = this.state.as_mut().take_permit();
+                permit.map(|permit| (permit.into(), AnyError))
+            }
+            _ => None,
+        };
         // Gives the permit back, or leaves the queue, now and not when the caller drops this future.
         this.state.set(State::Done);
         *this.request = None;
-        Poll::Ready(outcome)
+        Poll::Ready(outcome.map(|response| until.hold(response, held)))
     }
 }
 
-impl<S, Req, C> Future for QueuedBulkheadFuture<S, Req, C>
+impl<S: Service<Req>, Req, P: Source, C: Cost> State<S, Req, P, C> {
+    fn take_permit(self: Pin<&mut Self>) -> Option<Permit<P, C>> {
+        match self.project_replace(Self::Done) {
+            StateOwned::Admitted { permit, .. } => Some(permit),
+            _ => None,
+        }
+    }
+}
+
+impl<S, Req, C, U> Future for QueuedBulkheadFuture<S, Req, C, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     C: Cost,
+    U: Until<S::Response>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<U::Response<HeldPermit<C>>, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.project().call.poll(cx)
+        let this = self.project();
+        this.call.poll(this.until, cx)
     }
 }
 
-impl<S, Req, C> Future for QueuedKeyedBulkheadFuture<S, Req, C>
+impl<S, Req, C, U> Future for QueuedKeyedBulkheadFuture<S, Req, C, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     C: Cost,
+    U: Until<S::Response>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<U::Response<HeldKeyedPermit<C>>, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.project().call.poll(cx)
+        let this = self.project();
+        this.call.poll(this.until, cx)
     }
 }
 

@@ -13,49 +13,54 @@ use tower::Service;
 
 use super::{
     keyed::{Keys, OfKey},
-    permit::Permit,
+    permit::{HeldKeyedPermit, HeldPermit, Permit},
     shared::{Shared, Source},
     weight::{Cost, One, Weight},
 };
 use crate::{
+    classify::AnyError,
     error::{FromRejected, Reason, Rejected},
     keyed::{Held, Key},
     origin,
     pooled::PooledArc,
     sync::ConstArc,
+    until::{Answered, Guard, Until},
 };
 
 /// Refuses calls while too many are in flight.
 ///
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
-pub struct Bulkhead<S, W = One> {
+pub struct Bulkhead<S, W = One, U = Answered> {
     inner: S,
     shared: PooledArc<Shared>,
     weight: W,
+    until: U,
 }
 
-impl<S, W> Bulkhead<S, W> {
-    pub(super) const fn new(inner: S, shared: PooledArc<Shared>, weight: W) -> Self {
+impl<S, W, U> Bulkhead<S, W, U> {
+    pub(super) const fn new(inner: S, shared: PooledArc<Shared>, weight: W, until: U) -> Self {
         Self {
             inner,
             shared,
             weight,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S, W, Req> Service<Req> for Bulkhead<S, W>
+impl<S, W, U, Req> Service<Req> for Bulkhead<S, W, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     W: Weight<Req>,
+    U: Until<S::Response> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<HeldPermit<W::Cost>>;
     type Error = S::Error;
-    type Future = BulkheadFuture<S::Future, W::Cost>;
+    type Future = BulkheadFuture<S::Future, W::Cost, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // No permit is taken here: a service that is ready but never called would keep it from those
@@ -73,7 +78,8 @@ where
             // The inner service keeps the readiness it reported; the next call admitted uses it.
             State::Rejected(self.shared.metrics.reject(Reason::BulkheadFull))
         };
-        BulkheadFuture { state }
+        let until = self.until.clone();
+        BulkheadFuture { state, until }
     }
 }
 
@@ -81,48 +87,58 @@ where
 ///
 /// See the [module docs](super#keys) for an example.
 #[derive(Debug)]
-pub struct KeyedBulkhead<S, K, F, W = One> {
+pub struct KeyedBulkhead<S, K, F, W = One, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
+    until: U,
 }
 
-impl<S, K, F, W> KeyedBulkhead<S, K, F, W> {
-    pub(super) const fn new(inner: S, keys: ConstArc<Keys<K>>, key: F, weight: W) -> Self {
+impl<S, K, F, W, U> KeyedBulkhead<S, K, F, W, U> {
+    pub(super) const fn new(
+        inner: S,
+        keys: ConstArc<Keys<K>>,
+        key: F,
+        weight: W,
+        until: U,
+    ) -> Self {
         Self {
             inner,
             keys,
             key,
             weight,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S: Clone, K, F: Clone, W: Clone> Clone for KeyedBulkhead<S, K, F, W> {
+impl<S: Clone, K, F: Clone, W: Clone, U: Clone> Clone for KeyedBulkhead<S, K, F, W, U> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             keys: self.keys.clone(),
             key: self.key.clone(),
             weight: self.weight.clone(),
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F, W, Req> Service<Req> for KeyedBulkhead<S, K, F, W>
+impl<S, K, F, W, U, Req> Service<Req> for KeyedBulkhead<S, K, F, W, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     K: Hash + Eq + Clone + Borrow<F::Borrowed>,
     F: Key<Req, Owned = K>,
     W: Weight<Req>,
+    U: Until<S::Response> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<HeldKeyedPermit<W::Cost>>;
     type Error = S::Error;
-    type Future = KeyedBulkheadFuture<S::Future, W::Cost>;
+    type Future = KeyedBulkheadFuture<S::Future, W::Cost, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -138,7 +154,8 @@ where
             }
             _ => State::Rejected(self.keys.metrics.reject(Reason::BulkheadFull)),
         };
-        KeyedBulkheadFuture { state }
+        let until = self.until.clone();
+        KeyedBulkheadFuture { state, until }
     }
 }
 
@@ -146,21 +163,23 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct BulkheadFuture<F, C: Cost = One> {
+pub struct BulkheadFuture<F, C: Cost = One, U = Answered> {
     #[pin]
     state: State<F, PooledArc<Shared>, C>,
+    until: U,
 }
 
 /// Response future of [`KeyedBulkhead`].
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct KeyedBulkheadFuture<F, C: Cost = One> {
+pub struct KeyedBulkheadFuture<F, C: Cost = One, U = Answered> {
     #[pin]
     state: State<F, Held<OfKey>, C>,
+    until: U,
 }
 
-#[pin_project(project = StateProj)]
+#[pin_project(project = StateProj, project_replace = StateOwned)]
 #[derive(Debug)]
 enum State<F, P: Source, C: Cost> {
     // In this order: the inner future is gone before its permits are given back.
@@ -180,19 +199,19 @@ impl<F, P: Source, C: Cost> State<F, P, C> {
         permit.course.called();
         Self::Admitted { future, permit }
     }
-}
-
-impl<F, P, C, T, E> Future for State<F, P, C>
-where
-    F: Future<Output = Result<T, E>>,
-    P: Source,
-    C: Cost,
-    E: FromRejected,
-{
-    type Output = Result<T, E>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll<T, E, U, G>(
+        mut self: Pin<&mut Self>,
+        until: &U,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<U::Response<G>, E>>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: FromRejected,
+        U: Until<T>,
+        G: Guard + From<Permit<P, C>>,
+    {
         let result = match self.as_mut().project() {
             StateProj::Admitted { future, permit } => {
                 let Poll::Ready(result) = permit.course.watch(|| future.poll(cx)) else {
@@ -203,36 +222,54 @@ where
             StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
             StateProj::Done => panic!("future of a bulkhead polled after completion"),
         };
+        let held = match &result {
+            Ok(response) if until.verdict(response, &AnyError).is_none() => self
+                .as_mut()
+                .take_permit()
+                .map(|permit| (permit.into(), AnyError)),
+            _ => None,
+        };
         // Gives the permits back now, not when the caller drops this future.
         self.set(Self::Done);
-        Poll::Ready(result)
+        Poll::Ready(result.map(|response| until.hold(response, held)))
+    }
+
+    fn take_permit(self: Pin<&mut Self>) -> Option<Permit<P, C>> {
+        match self.project_replace(Self::Done) {
+            StateOwned::Admitted { permit, .. } => Some(permit),
+            StateOwned::Rejected(_) | StateOwned::Done => None,
+        }
     }
 }
 
-impl<F, C, T, E> Future for BulkheadFuture<F, C>
+impl<F, C, U, T, E> Future for BulkheadFuture<F, C, U>
 where
     F: Future<Output = Result<T, E>>,
     C: Cost,
+    U: Until<T>,
     E: FromRejected,
 {
-    type Output = Result<T, E>;
+    type Output = Result<U::Response<HeldPermit<C>>, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().state.poll(cx)
+        let this = self.project();
+        this.state.poll(this.until, cx)
     }
 }
 
-impl<F, C, T, E> Future for KeyedBulkheadFuture<F, C>
+impl<F, C, U, T, E> Future for KeyedBulkheadFuture<F, C, U>
 where
     F: Future<Output = Result<T, E>>,
     C: Cost,
+    U: Until<T>,
     E: FromRejected,
 {
-    type Output = Result<T, E>;
+    type Output = Result<U::Response<HeldKeyedPermit<C>>, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().state.poll(cx)
+        let this = self.project();
+        this.state.poll(this.until, cx)
     }
 }

@@ -10,11 +10,13 @@ use super::{
     layer::Shared,
     seat::Seat,
     service::run,
+    unsettled::UnsettledCall,
 };
 use crate::{
     classify::{AnyError, Classify},
     error::FromRejected,
     pooled::PooledArc,
+    until::{Answered, Until},
 };
 
 /// Applies [`BackPressureCircuitBreaker`] to a service; made by
@@ -55,14 +57,19 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct BackPressureCircuitBreakerLayer<C = AnyError> {
+pub struct BackPressureCircuitBreakerLayer<C = AnyError, U = Answered> {
     shared: PooledArc<Shared>,
     classifier: C,
+    until: U,
 }
 
-impl<C> BackPressureCircuitBreakerLayer<C> {
-    pub(super) const fn new(shared: PooledArc<Shared>, classifier: C) -> Self {
-        Self { shared, classifier }
+impl<C, U> BackPressureCircuitBreakerLayer<C, U> {
+    pub(super) const fn new(shared: PooledArc<Shared>, classifier: C, until: U) -> Self {
+        Self {
+            shared,
+            classifier,
+            until,
+        }
     }
 
     /// Sees and steers the breaker.
@@ -75,14 +82,15 @@ impl<C> BackPressureCircuitBreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for BackPressureCircuitBreakerLayer<C> {
-    type Service = BackPressureCircuitBreaker<S, C>;
+impl<S, C: Clone, U: Clone> Layer<S> for BackPressureCircuitBreakerLayer<C, U> {
+    type Service = BackPressureCircuitBreaker<S, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
         BackPressureCircuitBreaker {
             inner,
             seat: Seat::new(self.shared.clone()),
             classifier: self.classifier.clone(),
+            until: self.until.clone(),
         }
     }
 }
@@ -110,25 +118,27 @@ impl<S, C: Clone> Layer<S> for BackPressureCircuitBreakerLayer<C> {
 /// nobody calls keeps a probe's place from those who would, and callers that wait for an outage to end
 /// all come at once when it does.
 #[derive(Clone, Debug)]
-pub struct BackPressureCircuitBreaker<S, C = AnyError> {
+pub struct BackPressureCircuitBreaker<S, C = AnyError, U = Answered> {
     inner: S,
     seat: Seat,
     classifier: C,
+    until: U,
 }
 
-impl<S, C> BackPressureCircuitBreaker<S, C> {
+impl<S, C, U> BackPressureCircuitBreaker<S, C, U> {
     inner_accessors!();
 }
 
-impl<S, C, Req> Service<Req> for BackPressureCircuitBreaker<S, C>
+impl<S, C, U, Req> Service<Req> for BackPressureCircuitBreaker<S, C, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     C: Classify<S::Response, S::Error> + Clone,
+    U: Until<S::Response, C> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<UnsettledCall>;
     type Error = S::Error;
-    type Future = CircuitBreakerFuture<S::Future, C>;
+    type Future = CircuitBreakerFuture<S::Future, C, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // In this order, so that what makes the inner service ready is not held while the breaker is
@@ -151,7 +161,7 @@ where
             answer,
             || shared.clone(),
             &shared.telemetry,
-            &self.classifier,
+            (&self.classifier, &self.until),
             req,
             CircuitBreakerFuture,
         )

@@ -11,7 +11,9 @@ use super::{
     ramp::Ramp,
     settings::Settings,
 };
-use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting, keyed::Key};
+use crate::{
+    backoff::Backoff, classify::AnyError, error::InvalidSetting, keyed::Key, until::Answered,
+};
 
 /// The settings of a breaker; made by [`CircuitBreakerLayer::builder`].
 ///
@@ -19,9 +21,10 @@ use crate::{backoff::Backoff, classify::AnyError, error::InvalidSetting, keyed::
 /// a counted result arrives.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct CircuitBreakerBuilder<C = AnyError> {
+pub struct CircuitBreakerBuilder<C = AnyError, U = Answered> {
     settings: Settings,
     classifier: C,
+    until: U,
 }
 
 impl CircuitBreakerBuilder {
@@ -29,11 +32,12 @@ impl CircuitBreakerBuilder {
         Self {
             settings: Settings::DEFAULT,
             classifier: AnyError,
+            until: Answered,
         }
     }
 }
 
-impl<C> CircuitBreakerBuilder<C> {
+impl<C, U> CircuitBreakerBuilder<C, U> {
     /// Names the layer, for metrics, events and refusals. Default: `"circuit_breaker"`.
     pub const fn name(mut self, name: &'static str) -> Self {
         self.settings.name = name;
@@ -211,10 +215,25 @@ impl<C> CircuitBreakerBuilder<C> {
     }
 
     /// Says what counts as a failure. Default: [`AnyError`].
-    pub fn classifier<D>(self, classifier: D) -> CircuitBreakerBuilder<D> {
+    pub fn classifier<D>(self, classifier: D) -> CircuitBreakerBuilder<D, U> {
         CircuitBreakerBuilder {
             settings: self.settings,
             classifier,
+            until: self.until,
+        }
+    }
+
+    /// Until when the verdict on a call is waited for, where the response itself is not a failure already.
+    /// Default: until it is [`Answered`]. For responses that are streamed over HTTP: until the
+    /// `http::EndOfBody`.
+    ///
+    /// **A long stream is not a slow call.** Slow or not, as the rules mean it, is whether the response
+    /// was long in coming. What comes after it is judged [by how it ends](super#until-the-end-of-a-body).
+    pub fn until<V>(self, until: V) -> CircuitBreakerBuilder<C, V> {
+        CircuitBreakerBuilder {
+            settings: self.settings,
+            classifier: self.classifier,
+            until,
         }
     }
 
@@ -232,11 +251,12 @@ impl<C> CircuitBreakerBuilder<C> {
         self,
         max_keys: usize,
         key: F,
-    ) -> KeyedCircuitBreakerBuilder<F::Owned, F, C>
+    ) -> KeyedCircuitBreakerBuilder<F::Owned, F, C, U>
     where
         F: Key<Req>,
     {
-        KeyedCircuitBreakerBuilder::new(self.settings, self.classifier, max_keys, key)
+        let judged = (self.classifier, self.until);
+        KeyedCircuitBreakerBuilder::new(self.settings, judged, max_keys, key)
     }
 
     /// Checks the settings and builds the layer.
@@ -244,8 +264,12 @@ impl<C> CircuitBreakerBuilder<C> {
     /// # Errors
     ///
     /// If a setting is outside its range; the error names it.
-    pub fn build(self) -> Result<CircuitBreakerLayer<C>, InvalidSetting> {
+    pub fn build(self) -> Result<CircuitBreakerLayer<C, U>, InvalidSetting> {
         let shared = Shared::new(&self.settings)?;
-        Ok(CircuitBreakerLayer::new(shared, self.classifier))
+        Ok(CircuitBreakerLayer::new(
+            shared,
+            self.classifier,
+            self.until,
+        ))
     }
 }

@@ -10,15 +10,16 @@ use std::{
 
 use pin_project::pin_project;
 
-use super::{ask::Refusal, layer::Shared, machine::Pass};
+use super::{ask::Refusal, layer::Shared, machine::Pass, unsettled::UnsettledCall};
 use crate::{
-    classify::{Classify, Hint, Judgement, Verdict, judge},
+    classify::{Classify, Failure, Hint, Judgement, Verdict, judge},
     context::Context,
     error::{FromRejected, Reason, Rejected},
     origin,
     pooled::PooledArc,
     telemetry::Ending,
     time::{self, Instant},
+    until::{Answered, Guard, Until},
     window::Outcome,
 };
 
@@ -26,15 +27,18 @@ use crate::{
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct CircuitBreakerFuture<F, C>(#[pin] pub(super) Watched<F, C, PooledArc<Shared>>);
+pub struct CircuitBreakerFuture<F, C, U = Answered>(
+    #[pin] pub(super) Watched<F, C, U, PooledArc<Shared>>,
+);
 
-impl<F, C, T, E> Future for CircuitBreakerFuture<F, C>
+impl<F, C, U, T, E> Future for CircuitBreakerFuture<F, C, U>
 where
     F: Future<Output = Result<T, E>>,
     E: FromRejected,
     C: Classify<T, E>,
+    U: Until<T, C>,
 {
-    type Output = Result<T, E>;
+    type Output = Result<U::Response<UnsettledCall>, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
@@ -46,12 +50,13 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub(super) struct Watched<F, C, P: Deref<Target = Shared>> {
+pub(super) struct Watched<F, C, U, P: Deref<Target = Shared>> {
     #[pin]
     state: State<F, C, P>,
+    until: U,
 }
 
-#[pin_project(project = StateProj)]
+#[pin_project(project = StateProj, project_replace = StateOwned)]
 #[derive(Debug)]
 enum State<F, C, P: Deref<Target = Shared>> {
     // In this order: the inner future is dropped before its call is judged abandoned.
@@ -70,36 +75,38 @@ enum State<F, C, P: Deref<Target = Shared>> {
     Done,
 }
 
-impl<F, C, P: Deref<Target = Shared>> Watched<F, C, P> {
-    pub(super) fn admitted(future: F, mut call: Call<P>, classifier: C) -> Self {
+impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
+    pub(super) fn admitted(future: F, mut call: Call<P>, classifier: C, until: U) -> Self {
         call.phase = Phase::Waiting;
         let state = State::Admitted {
             future,
             call,
             classifier,
         };
-        Self { state }
+        Self { state, until }
     }
 
     #[inline]
-    pub(super) const fn rejected(layer: &'static str, refusal: Refusal) -> Self {
+    pub(super) const fn rejected(layer: &'static str, refusal: Refusal, until: U) -> Self {
         let state = State::Rejected { layer, refusal };
-        Self { state }
+        Self { state, until }
     }
-}
-
-impl<F, C, P, T, E> Future for Watched<F, C, P>
-where
-    F: Future<Output = Result<T, E>>,
-    E: FromRejected,
-    C: Classify<T, E>,
-    P: Deref<Target = Shared>,
-{
-    type Output = Result<T, E>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    pub(super) fn poll<T, E, G>(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<U::Response<G>, E>>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: FromRejected,
+        C: Classify<T, E>,
+        U: Until<T, C>,
+        G: Guard + From<Call<P>>,
+    {
+        let this = self.project();
+        let (mut state, until) = (this.state, this.until);
+        let mut held = None;
         let result = match state.as_mut().project() {
             StateProj::Admitted {
                 future,
@@ -112,7 +119,10 @@ where
                     call.pending();
                     return Poll::Pending;
                 };
-                call.end(judge(classifier, &result));
+                match settled(until, classifier, &result) {
+                    Some(judgement) => call.end(judgement),
+                    None => held = state.as_mut().take_call(),
+                }
                 result
             }
             StateProj::Rejected { layer, refusal } => {
@@ -126,26 +136,62 @@ where
             StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
         };
         state.set(State::Done);
-        Poll::Ready(result)
+        let held = held.map(|(call, classifier)| (call.into(), classifier));
+        Poll::Ready(result.map(|response| until.hold(response, held)))
+    }
+}
+
+impl<F, C, P: Deref<Target = Shared>> State<F, C, P> {
+    fn take_call(self: Pin<&mut Self>) -> Option<(Call<P>, C)> {
+        match self.project_replace(Self::Done) {
+            StateOwned::Admitted {
+                call, classifier, ..
+            } => Some((call, classifier)),
+            _ => None,
+        }
+    }
+}
+
+/// The judgement on a call, unless it lasts on.
+#[inline]
+fn settled<T, E, C, U>(until: &U, classifier: &C, result: &Result<T, E>) -> Option<Judgement>
+where
+    C: Classify<T, E>,
+    U: Until<T, C>,
+{
+    let judgement = judge(classifier, result);
+    match (result, judgement) {
+        (Ok(response), Judgement::Seen(Verdict::Success)) => {
+            until.verdict(response, classifier).map(Judgement::Seen)
+        }
+        _ => Some(judgement),
     }
 }
 
 /// An admitted call, to be accounted for exactly once: by [`end`](Self::end), or else on drop.
 #[derive(Debug)]
 pub(super) struct Call<P: Deref<Target = Shared>> {
-    shared: P,
-    pass: Pass,
+    pub(super) shared: P,
+    pub(super) pass: Pass,
     /// Known from the start for a probe and where a rule looks at slow calls, else from when the call
     /// is first found pending. A call that is answered at once need not read the clock.
-    began: Option<Instant>,
+    pub(super) began: Option<Instant>,
     /// Looked up when the call is first found pending.
     deadline: Option<Instant>,
-    phase: Phase,
+    pub(super) phase: Phase,
+}
+
+/// For how many nanoseconds the service asked to be left alone.
+pub(super) fn asked_by(failure: Failure) -> u64 {
+    match failure.hint() {
+        Some(Hint::After(delay)) => time::nanos(delay),
+        Some(Hint::Never) | None => 0,
+    }
 }
 
 /// Where a call stands if it is dropped now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// The inner service is being run: it panicked.
     Inside,
     /// It is being waited for: the caller gave it up.
@@ -179,6 +225,13 @@ impl<P: Deref<Target = Shared>> Call<P> {
         }
     }
 
+    /// The call was answered, and lasts on: it has kept nobody waiting yet for what is still to come.
+    pub(super) fn last_on(&mut self, deadline: Option<Instant>) {
+        self.phase = Phase::Waiting;
+        self.deadline = self.deadline.or(deadline);
+        self.began = None;
+    }
+
     #[inline]
     fn end(&mut self, judgement: Judgement) {
         self.phase = Phase::Ended;
@@ -210,11 +263,7 @@ impl<P: Deref<Target = Shared>> Call<P> {
         let (failed, asked, ending) = match judgement {
             Judgement::Seen(Verdict::Success) => (false, 0, Ending::Success),
             Judgement::Seen(Verdict::Failure(failure)) => {
-                let asked = match failure.hint() {
-                    Some(Hint::After(delay)) => time::nanos(delay),
-                    Some(Hint::Never) | None => 0,
-                };
-                (true, asked, Ending::Failure)
+                (true, asked_by(failure), Ending::Failure)
             }
             Judgement::Seen(Verdict::Ignored) => return self.ignore(now, Ending::Ignored),
             Judgement::RejectedBelow => return self.ignore(now, Ending::RejectedBelow),
@@ -224,11 +273,21 @@ impl<P: Deref<Target = Shared>> Call<P> {
 
     /// The service asked to be left alone for so many nanoseconds.
     fn settle(&self, failed: bool, asked: u64, now: Option<Instant>, ending: Ending) {
-        let shared = &*self.shared;
         let outcome = match now {
             Some(_) => self.measure(failed, now),
             None => Outcome::untimed(failed),
         };
+        self.record(outcome, asked, now, ending);
+    }
+
+    pub(super) fn record(
+        &self,
+        outcome: Outcome,
+        asked: u64,
+        now: Option<Instant>,
+        ending: Ending,
+    ) {
+        let shared = &*self.shared;
         shared.telemetry.ended(ending);
         let now = || shared.nanos_at(now.unwrap_or_else(time::now));
         shared
@@ -236,7 +295,7 @@ impl<P: Deref<Target = Shared>> Call<P> {
             .settle(self.pass, outcome, asked, now, shared);
     }
 
-    fn measure(&self, failed: bool, now: Option<Instant>) -> Outcome {
+    pub(super) fn measure(&self, failed: bool, now: Option<Instant>) -> Outcome {
         if self.is_late_probe(now) {
             return Outcome::HUNG;
         }
@@ -270,12 +329,12 @@ impl<P: Deref<Target = Shared>> Call<P> {
         bound.is_some_and(|bound| now > Some(bound))
     }
 
-    fn is_late_probe(&self, now: Option<Instant>) -> bool {
+    pub(super) fn is_late_probe(&self, now: Option<Instant>) -> bool {
         self.pass.is_probe() && self.ran(now) >= self.shared.half_open_timeout
     }
 
     /// The call says nothing, unless it is a probe that took too long to say it.
-    fn ignore(&self, now: Option<Instant>, ending: Ending) {
+    pub(super) fn ignore(&self, now: Option<Instant>, ending: Ending) {
         if self.is_late_probe(now) {
             return self.settle(true, 0, now, ending);
         }

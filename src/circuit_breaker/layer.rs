@@ -25,6 +25,7 @@ use crate::{
     sync::ConstArc,
     telemetry::{Counter, Ending, Histogram, Telemetry},
     time::Epoch,
+    until::Answered,
 };
 
 /// Applies [`CircuitBreaker`] to a service.
@@ -34,9 +35,10 @@ use crate::{
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct CircuitBreakerLayer<C = AnyError> {
+pub struct CircuitBreakerLayer<C = AnyError, U = Answered> {
     shared: PooledArc<Shared>,
     classifier: C,
+    until: U,
 }
 
 impl CircuitBreakerLayer {
@@ -46,10 +48,13 @@ impl CircuitBreakerLayer {
     }
 }
 
-impl<C> CircuitBreakerLayer<C> {
-    pub(super) fn new(shared: Shared, classifier: C) -> Self {
-        let shared = PooledArc::new(shared);
-        Self { shared, classifier }
+impl<C, U> CircuitBreakerLayer<C, U> {
+    pub(super) fn new(shared: Shared, classifier: C, until: U) -> Self {
+        Self {
+            shared: PooledArc::new(shared),
+            classifier,
+            until,
+        }
     }
 
     /// Sees and steers the breaker.
@@ -62,19 +67,29 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
-impl<C: Clone> CircuitBreakerLayer<C> {
+impl<C: Clone, U: Clone> CircuitBreakerLayer<C, U> {
     /// The same breaker in the form in which a service is not ready where it would refuse, and has
     /// reserved its call where it is. For balancers and buffers.
-    pub fn back_pressure(&self) -> BackPressureCircuitBreakerLayer<C> {
-        BackPressureCircuitBreakerLayer::new(self.shared.clone(), self.classifier.clone())
+    pub fn back_pressure(&self) -> BackPressureCircuitBreakerLayer<C, U> {
+        let Self {
+            shared,
+            classifier,
+            until,
+        } = self.clone();
+        BackPressureCircuitBreakerLayer::new(shared, classifier, until)
     }
 }
 
-impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
-    type Service = CircuitBreaker<S, C>;
+impl<S, C: Clone, U: Clone> Layer<S> for CircuitBreakerLayer<C, U> {
+    type Service = CircuitBreaker<S, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker::new(inner, self.shared.clone(), self.classifier.clone())
+        let Self {
+            shared,
+            classifier,
+            until,
+        } = self.clone();
+        CircuitBreaker::new(inner, shared, classifier, until)
     }
 }
 

@@ -42,7 +42,23 @@
 //! in the way. There [`back_pressure`](CircuitBreakerLayer::back_pressure) makes readiness the
 //! reservation: see [`BackPressureCircuitBreaker`].
 //!
-//! **Cost.** A call that is answered at once, under rules that look at failures and at numbers of
+//! # Until the end of a body
+//!
+//! Told [until when](CircuitBreakerBuilder::until) to wait for the verdict, a breaker so learns of a service
+//! whose head is good and whose body is not. A failure that the head shows is one at once. Else the call
+//! goes on, in the state that it was admitted in, until the body is complete or fails. Its latency, for all
+//! rules, is that of the head.
+//!
+//! A body that is dropped counts as a failure if its time was up: if a timeout of this crate dropped it, if
+//! the deadline that was in force at the head has passed, or if it had kept its reader waiting for longer
+//! than the slow-call bound. A body that panics is a failure. A probe that is still streaming when the
+//! slow-call bound has passed since its head is taken for good when its reader next asks for more, or a
+//! long stream would hold the breaker half-open; one that gives no sign is [as late as
+//! any](CircuitBreakerBuilder::half_open_timeout).
+//!
+//! # Cost
+//!
+//! A call that is answered at once, under rules that look at failures and at numbers of
 //! calls, reads no clock and writes no memory that another thread reads. A rule for slow calls reads
 //! the clock at both ends. A time window and a weighted rate read it at the end, a quantile at both, and
 //! each of the three writes one word at every call, good or bad. A rule of your own runs at every call,
@@ -150,6 +166,7 @@ mod seat;
 mod service;
 mod settings;
 mod trip;
+mod unsettled;
 mod word;
 
 pub use crate::window::{Counts, WeightedCounts};
@@ -169,4 +186,5 @@ pub use ramp::Ramp;
 pub use rules::{LatencyQuantile, Thresholds};
 pub use service::CircuitBreaker;
 pub use trip::Statistics;
+pub use unsettled::{UnsettledCall, UnsettledKeyedCall};
 pub use word::State;

@@ -23,6 +23,10 @@ pub enum Limit {
     Timeout,
     /// The deadline of the [`Context`](crate::Context), which lay before the layer's own timeout.
     Deadline,
+    /// The layer's own limit on how long a body may keep its reader waiting between two frames.
+    Idle,
+    /// The layer's own limit on a whole body.
+    Body,
 }
 
 impl Limit {
@@ -32,6 +36,8 @@ impl Limit {
         match self {
             Self::Timeout => "timeout",
             Self::Deadline => "deadline",
+            Self::Idle => "idle",
+            Self::Body => "body",
         }
     }
 }

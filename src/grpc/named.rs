@@ -7,7 +7,7 @@ use crate::{
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
     error::Lift,
-    http::{AnswerRefusals, Replay},
+    http::{AnswerRefusals, BodyTimeout, Replay},
     retry::Retry,
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
@@ -24,18 +24,19 @@ macro_rules! keep_name {
 
 keep_name! {
     AnswerRefusals<S, A>;
-    BackPressureCircuitBreaker<S, C>;
-    Bulkhead<S, W>;
-    CircuitBreaker<S, C>;
+    BackPressureCircuitBreaker<S, C, U>;
+    BodyTimeout<S, E>;
+    Bulkhead<S, W, U>;
+    CircuitBreaker<S, C, U>;
     Deadline<S, T>;
     Detachable<S>;
     FollowingTimeout<S, C>;
-    KeyedBulkhead<S, K, F, W>;
-    KeyedCircuitBreaker<S, K, F, C>;
+    KeyedBulkhead<S, K, F, W, U>;
+    KeyedCircuitBreaker<S, K, F, C, U>;
     Lift<S>;
     Propagate<S>;
-    QueuedBulkhead<S, W>;
-    QueuedKeyedBulkhead<S, K, F, W>;
+    QueuedBulkhead<S, W, U>;
+    QueuedKeyedBulkhead<S, K, F, W, U>;
     ReadyTimeout<S, L>;
     Replay<S>;
     Retry<S, C, Q, D>;

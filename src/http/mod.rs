@@ -33,6 +33,15 @@
 //! # }
 //! ```
 //!
+//! # Until the end of a body
+//!
+//! A response that is streamed has only begun when its head is there. [`bulkhead`] and [`circuit_breaker`]
+//! begin layers that see it through: a call is in flight, and its verdict open, until the [`EndOfBody`].
+//! [`BodyTimeoutLayer`] limits how long that may take. A retry looks at heads: what the caller has been
+//! given is not taken back. The response of an attempt that failed is dropped before the next one is
+//! waited for, and not read to its end first: a connection that must be made anew costs less than a body
+//! that does not end, and hyper itself keeps one whose body has come already.
+//!
 //! # Clients with types of their own
 //!
 //! reqwest's client is a service of `reqwest::Request` and `reqwest::Response`. Two closures put the
@@ -73,12 +82,14 @@
 //! ```
 
 mod answer;
+mod body;
 mod classifier;
 mod custom;
 mod field;
 pub(crate) mod hint;
 mod idempotent;
 mod never_sent;
+mod presets;
 mod problem;
 mod rate_limit;
 mod refusal;
@@ -89,10 +100,15 @@ mod rule;
 pub use answer::{
     Answer, AnswerRefusals, AnswerRefusalsFuture, AnswerRefusalsLayer, ProblemDetails,
 };
+pub use body::{
+    BodyTimeout, BodyTimeoutBuilder, BodyTimeoutFuture, BodyTimeoutLayer, ClassifyEnd, End,
+    EndOfBody, GuardedBody, TimeoutBody,
+};
 pub use classifier::HttpClassifier;
 pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
+pub use presets::{bulkhead, circuit_breaker};
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};
 #[cfg(feature = "grpc")]

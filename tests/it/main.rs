@@ -27,6 +27,8 @@ mod grpc;
 #[cfg(feature = "http")]
 mod deadline;
 #[cfg(feature = "http")]
+mod end_of_body;
+#[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod http_hints;

@@ -18,6 +18,7 @@ use crate::{
     keyed::{Entered, Held, KeyMetrics, KeyedMap},
     sync::ConstArc,
     time::nanos,
+    until::Answered,
 };
 
 /// Applies [`KeyedCircuitBreaker`] to a service; made by [`CircuitBreakerBuilder::keyed`].
@@ -29,13 +30,14 @@ use crate::{
 /// [`CircuitBreakerBuilder::keyed`]: super::super::CircuitBreakerBuilder::keyed
 #[derive(Debug)]
 #[must_use]
-pub struct KeyedCircuitBreakerLayer<K, F, C = AnyError> {
+pub struct KeyedCircuitBreakerLayer<K, F, C = AnyError, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     classifier: C,
+    until: U,
 }
 
-impl<K, F, C> KeyedCircuitBreakerLayer<K, F, C> {
+impl<K, F, C, U> KeyedCircuitBreakerLayer<K, F, C, U> {
     /// Sees and steers the breakers.
     #[must_use]
     pub fn handle(&self) -> KeyedCircuitBreakerHandle<K> {
@@ -44,26 +46,28 @@ impl<K, F, C> KeyedCircuitBreakerLayer<K, F, C> {
 }
 
 // Not derived: a key need not be `Clone` for that.
-impl<K, F: Clone, C: Clone> Clone for KeyedCircuitBreakerLayer<K, F, C> {
+impl<K, F: Clone, C: Clone, U: Clone> Clone for KeyedCircuitBreakerLayer<K, F, C, U> {
     fn clone(&self) -> Self {
         Self {
             keys: self.keys.clone(),
             key: self.key.clone(),
             classifier: self.classifier.clone(),
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F: Clone, C: Clone> Layer<S> for KeyedCircuitBreakerLayer<K, F, C> {
-    type Service = KeyedCircuitBreaker<S, K, F, C>;
+impl<S, K, F: Clone, C: Clone, U: Clone> Layer<S> for KeyedCircuitBreakerLayer<K, F, C, U> {
+    type Service = KeyedCircuitBreaker<S, K, F, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
             keys,
             key,
             classifier,
+            until,
         } = self.clone();
-        KeyedCircuitBreaker::new(inner, keys, key, classifier)
+        KeyedCircuitBreaker::new(inner, keys, key, classifier, until)
     }
 }
 
@@ -72,25 +76,27 @@ impl<S, K, F: Clone, C: Clone> Layer<S> for KeyedCircuitBreakerLayer<K, F, C> {
 /// [`CircuitBreakerBuilder::keyed`]: super::super::CircuitBreakerBuilder::keyed
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct KeyedCircuitBreakerBuilder<K, F, C = AnyError> {
+pub struct KeyedCircuitBreakerBuilder<K, F, C = AnyError, U = Answered> {
     settings: Settings,
     classifier: C,
+    until: U,
     max_keys: usize,
     idle_time: Duration,
     key: F,
     owned: PhantomData<fn() -> K>,
 }
 
-impl<K, F, C> KeyedCircuitBreakerBuilder<K, F, C> {
-    pub(in super::super) const fn new(
+impl<K, F, C, U> KeyedCircuitBreakerBuilder<K, F, C, U> {
+    pub(in super::super) fn new(
         settings: Settings,
-        classifier: C,
+        (classifier, until): (C, U),
         max_keys: usize,
         key: F,
     ) -> Self {
         Self {
             settings,
             classifier,
+            until,
             max_keys,
             idle_time: Duration::from_secs(600),
             key,
@@ -106,13 +112,13 @@ impl<K, F, C> KeyedCircuitBreakerBuilder<K, F, C> {
     }
 }
 
-impl<K: Hash + Eq + Clone, F, C> KeyedCircuitBreakerBuilder<K, F, C> {
+impl<K: Hash + Eq + Clone, F, C, U> KeyedCircuitBreakerBuilder<K, F, C, U> {
     /// Checks the settings and builds the layer.
     ///
     /// # Errors
     ///
     /// If `max_keys` is zero, or a setting of the breakers is outside its range; the error names it.
-    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, C>, InvalidSetting> {
+    pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, C, U>, InvalidSetting> {
         let max_keys = NonZeroUsize::new(self.max_keys)
             .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
         self.settings.rules()?; // so that they can be made again for each key
@@ -127,6 +133,7 @@ impl<K: Hash + Eq + Clone, F, C> KeyedCircuitBreakerBuilder<K, F, C> {
             keys: ConstArc::new(keys),
             key: self.key,
             classifier: self.classifier,
+            until: self.until,
         })
     }
 }

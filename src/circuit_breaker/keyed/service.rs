@@ -12,7 +12,7 @@ use pin_project::pin_project;
 use tower::Service;
 
 use super::{
-    super::{future::Watched, layer::Shared, service::run},
+    super::{future::Watched, layer::Shared, service::run, unsettled::UnsettledKeyedCall},
     layer::Keys,
 };
 use crate::{
@@ -20,54 +20,65 @@ use crate::{
     error::FromRejected,
     keyed::{Held, Key},
     sync::ConstArc,
+    until::{Answered, Until},
 };
 
 /// Refuses calls of a key while those of the same key fail.
 ///
 /// See the [module docs](super::super#keys) for an example.
 #[derive(Debug)]
-pub struct KeyedCircuitBreaker<S, K, F, C = AnyError> {
+pub struct KeyedCircuitBreaker<S, K, F, C = AnyError, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
     key: F,
     classifier: C,
+    until: U,
 }
 
-impl<S, K, F, C> KeyedCircuitBreaker<S, K, F, C> {
-    pub(super) const fn new(inner: S, keys: ConstArc<Keys<K>>, key: F, classifier: C) -> Self {
+impl<S, K, F, C, U> KeyedCircuitBreaker<S, K, F, C, U> {
+    pub(super) const fn new(
+        inner: S,
+        keys: ConstArc<Keys<K>>,
+        key: F,
+        classifier: C,
+        until: U,
+    ) -> Self {
         Self {
             inner,
             keys,
             key,
             classifier,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S: Clone, K, F: Clone, C: Clone> Clone for KeyedCircuitBreaker<S, K, F, C> {
+impl<S: Clone, K, F: Clone, C: Clone, U: Clone> Clone for KeyedCircuitBreaker<S, K, F, C, U> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             keys: self.keys.clone(),
             key: self.key.clone(),
             classifier: self.classifier.clone(),
+            until: self.until.clone(),
         }
     }
 }
 
-impl<S, K, F, C, Req> Service<Req> for KeyedCircuitBreaker<S, K, F, C>
+impl<S, K, F, C, U, Req> Service<Req> for KeyedCircuitBreaker<S, K, F, C, U>
 where
     S: Service<Req>,
     S::Error: FromRejected,
     K: Hash + Eq + Clone + Borrow<F::Borrowed>,
     F: Key<Req, Owned = K>,
     C: Classify<S::Response, S::Error> + Clone,
+    U: Until<S::Response, C> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<UnsettledKeyedCall>;
     type Error = S::Error;
-    type Future = KeyedCircuitBreakerFuture<S::Future, C>;
+    type Future = KeyedCircuitBreakerFuture<S::Future, C, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -83,7 +94,7 @@ where
             answer,
             || breaker,
             telemetry,
-            &self.classifier,
+            (&self.classifier, &self.until),
             req,
             KeyedCircuitBreakerFuture,
         )
@@ -94,15 +105,16 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct KeyedCircuitBreakerFuture<F, C>(#[pin] Watched<F, C, Held<Shared>>);
+pub struct KeyedCircuitBreakerFuture<F, C, U = Answered>(#[pin] Watched<F, C, U, Held<Shared>>);
 
-impl<F, C, T, E> Future for KeyedCircuitBreakerFuture<F, C>
+impl<F, C, U, T, E> Future for KeyedCircuitBreakerFuture<F, C, U>
 where
     F: Future<Output = Result<T, E>>,
     E: FromRejected,
     C: Classify<T, E>,
+    U: Until<T, C>,
 {
-    type Output = Result<T, E>;
+    type Output = Result<U::Response<UnsettledKeyedCall>, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

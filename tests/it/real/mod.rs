@@ -35,6 +35,7 @@ mod axum_router;
 mod boxed;
 #[cfg(all(feature = "axum", feature = "grpc"))]
 mod deadline;
+mod end_of_body;
 mod hyper_client;
 mod local;
 mod peer;

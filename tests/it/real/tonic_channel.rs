@@ -38,18 +38,19 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::{breaker, every, ms, patience, peer::Absent};
 
-type Health = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+pub(super) type Health =
+    tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-fn health() -> Health {
+pub(super) fn health() -> Health {
     Health::new(health_reporter().1)
 }
 
-fn connect(address: SocketAddr) -> Channel {
+pub(super) fn connect(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     endpoint.unwrap().connect_lazy()
 }
 
-fn question() -> HealthCheckRequest {
+pub(super) fn question() -> HealthCheckRequest {
     HealthCheckRequest {
         service: String::new(),
     }
@@ -64,11 +65,12 @@ fn incoming(absent: Absent) -> impl Stream<Item = std::io::Result<TcpStream>> {
 }
 
 /// Serves `svc` below `layer` on loopback until the test is over.
-fn serve<L>(absent: Absent, layer: L, svc: Health) -> JoinHandle<()>
+pub(super) fn serve<L, B>(absent: Absent, layer: L, svc: Health) -> JoinHandle<()>
 where
     L: Layer<Health> + Send + 'static,
     L::Service:
-        Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+        Service<Request<Body>, Response = Response<B>, Future: Send> + Clone + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     <L::Service as Service<Request<Body>>>::Error: Into<BoxError> + Send + 'static,
 {
     let incoming = incoming(absent);

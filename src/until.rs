@@ -1,0 +1,103 @@
+//! Until when a call lasts: until it is answered, or until all of its answer has come.
+//!
+//! A response that is streamed has only begun when the service returns it. What a layer holds for a call,
+//! such as the permit of a [bulkhead](crate::bulkhead), it may give back then ([`Answered`], the default
+//! everywhere), or at the end of the stream (`http::EndOfBody`, for HTTP). Layers that can do both take an
+//! [`Until`], by a setter of that name.
+//!
+//! # Example
+//!
+//! An `Until` for responses of your own, which hold what there is to hold until they are dropped:
+//!
+//! ```
+//! use steadfast::{Verdict, bulkhead::BulkheadLayer, until::{Guard, Until}};
+//! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+//!
+//! struct Rows<G>(Vec<u32>, Option<G>);
+//! type Bare = Rows<std::convert::Infallible>;
+//!
+//! #[derive(Clone)]
+//! struct RowsAreDropped;
+//!
+//! impl<C> Until<Bare, C> for RowsAreDropped {
+//!     type Response<G: Guard> = Rows<G>;
+//!
+//!     fn verdict(&self, rows: &Bare, _: &C) -> Option<Verdict> {
+//!         rows.0.is_empty().then_some(Verdict::Success)
+//!     }
+//!
+//!     fn hold<G: Guard>(&self, rows: Bare, held: Option<(G, C)>) -> Rows<G> {
+//!         Rows(rows.0, held.map(|(guard, _)| guard))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let layer = BulkheadLayer::builder(8).until(RowsAreDropped).build();
+//! let mut svc = layer.layer(service_fn(|rows: u32| async move {
+//!     Ok::<_, BoxError>(Rows((0..rows).collect(), None))
+//! }));
+//!
+//! let rows = svc.ready().await?.call(3).await?;
+//! let none = svc.ready().await?.call(0).await?;
+//! assert_eq!(layer.handle().in_flight(), 1);
+//! drop(rows);
+//! assert_eq!(layer.handle().in_flight(), 0);
+//! # drop(none);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::task::Poll;
+
+use crate::classify::{AnyError, Verdict};
+
+/// Says until when a call lasts, of which the service has returned a response of type `Res`. `C` is the
+/// classifier of the layer; of one that has none, [`AnyError`].
+///
+/// Implemented by [`Answered`] and, for HTTP, by `http::EndOfBody`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not know when a response of type `{Res}` ends",
+    note = "`steadfast::http::EndOfBody` asks that the response is an HTTP response with a \
+            `http_body::Body`, and that the classifier `{C}` is `Clone` and a \
+            `steadfast::http::ClassifyEnd`"
+)]
+pub trait Until<Res, C = AnyError> {
+    /// The response as the layer returns it, which may hold a guard.
+    type Response<G: Guard>;
+
+    /// What there is to be said of a call that is over with this response, whose head the classifier takes
+    /// for a success; `None` for one that is not over yet.
+    fn verdict(&self, response: &Res, classifier: &C) -> Option<Verdict>;
+
+    /// Has the response hold the guard of a call that is not over, or nothing for one that is.
+    fn hold<G: Guard>(&self, response: Res, held: Option<(G, C)>) -> Self::Response<G>;
+}
+
+/// What a layer holds for a call that lasts on. To drop it is to give the call up.
+pub trait Guard {
+    /// Polls for what there is still to come of the response. A panic in `poll` is one of the service.
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T>;
+
+    /// The call is over. The verdict on it is asked for where the layer cares.
+    fn end(self, verdict: impl FnOnce() -> Verdict);
+}
+
+/// A call lasts until the service has returned a response, or an error.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "the name says all that it does")]
+pub struct Answered;
+
+impl<Res, C> Until<Res, C> for Answered {
+    type Response<G: Guard> = Res;
+
+    #[inline]
+    fn verdict(&self, _: &Res, _: &C) -> Option<Verdict> {
+        Some(Verdict::Success)
+    }
+
+    #[inline]
+    fn hold<G: Guard>(&self, response: Res, _: Option<(G, C)>) -> Res {
+        response
+    }
+}
