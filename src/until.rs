@@ -58,8 +58,8 @@ use crate::classify::{AnyError, Verdict};
 /// Implemented by [`Answered`] and, for HTTP, by `http::EndOfBody`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not know when a response of type `{Res}` ends",
-    note = "`steadfast::http::EndOfBody` asks that the response is an HTTP response with a \
-            `http_body::Body`, and that the classifier `{C}` is `Clone` and a \
+    note = "`steadfast::http::EndOfBody` asks that the response is one of HTTP whose body is a \
+            body of `http-body`, and that the classifier `{C}` is `Clone` and a \
             `steadfast::http::ClassifyEnd`"
 )]
 pub trait Until<Res, C = AnyError> {
