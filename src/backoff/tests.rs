@@ -298,6 +298,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
         let backoff = Backoff::exponential(MS, MS).unwrap();
         let error = backoff.with_factor(factor).unwrap_err();
         assert_eq!(error.setting(), "backoff.factor");
+        assert_eq!(error.allowed(), "in 1..=1000");
     }
     let error = Backoff::constant(MS).with_factor(2.0).unwrap_err();
     assert_eq!(error.setting(), "backoff.factor");
