@@ -61,6 +61,7 @@
 //!   that it can be built from a [`Rejected`] (the service never saw the call) or a [`TimedOut`] (it may
 //!   have acted).
 //! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
+//! - **[Until](until)** when a call lasts: until it is answered or, over HTTP, until the end of the body.
 //! - **[Context]**: deadline, criticality and attempt number travel with the request.
 //! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
 //!   Handles show and steer it.
@@ -69,8 +70,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. `http` adds [`http`]: a classifier by status, idempotent methods, and refusals
-//! as responses. `grpc` adds [`grpc`]: refusals as `tonic::Status`.
+//! None is on by default. `http` adds [`http`]: a classifier by status, idempotent methods, refusals as
+//! responses, and calls that last until the end of the body. `grpc` adds [`grpc`]: refusals as `tonic::Status`.
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc")),
