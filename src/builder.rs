@@ -104,10 +104,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     }
 
     /// Tries failed calls again; see [`retry`](crate::retry).
-    fn retry_with<C, Q, D>(
+    fn retry_with<C, Q, D, U>(
         self,
-        layer: RetryLayer<C, Q, D>,
-    ) -> ServiceBuilder<Stack<RetryLayer<C, Q, D>, L>> {
+        layer: RetryLayer<C, Q, D, U>,
+    ) -> ServiceBuilder<Stack<RetryLayer<C, Q, D, U>, L>> {
         self.add(layer)
     }
 

@@ -218,6 +218,13 @@ pub(crate) enum Judgement {
     RejectedBelow,
 }
 
+impl Judgement {
+    #[inline]
+    pub(crate) const fn is_success(self) -> bool {
+        matches!(self, Self::Seen(Verdict::Success))
+    }
+}
+
 /// Judges a result that a poll since [`origin::clear`] came back with.
 pub(crate) fn judge<C, Res, Err>(classifier: &C, result: &Result<Res, Err>) -> Judgement
 where

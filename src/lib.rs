@@ -66,6 +66,7 @@
 //!   that it can be built from a [`Rejected`] (the service never saw the call) or a [`TimedOut`] (it may
 //!   have acted).
 //! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
+//! - **[Until](until)** when a call lasts: until it is answered or, over HTTP, until the end of the body.
 //! - **[Context]**: deadline, criticality and attempt number travel with the request.
 //! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
 //!   Handles show and steer it.
@@ -75,9 +76,9 @@
 //! # Features
 //!
 //! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
-//! be sent again, and refusals as responses; and [`deadline`]. `grpc`, which includes it, adds [`grpc`]: a
-//! classifier by gRPC status, and refusals as `tonic::Status`. `axum` adds [`axum`]: the context as an
-//! argument of handlers.
+//! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
+//! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
+//! `axum` adds [`axum`]: the context as an argument of handlers.
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc", feature = "axum")),

@@ -2,15 +2,15 @@
 //!
 //! A response that is streamed has only begun when the service returns it. What a layer holds for a call,
 //! such as the permit of a [bulkhead](crate::bulkhead), it may give back then ([`Answered`], the default
-//! everywhere), or at the end of the stream (`http::EndOfBody`, for HTTP). Layers that can do both take an
-//! [`Until`], by a setter of that name.
+//! everywhere), or at the end of the stream ([`EndOfBody`](crate::http::EndOfBody), for HTTP). Layers that
+//! can do both take an [`Until`], by a setter of that name.
 //!
 //! # Example
 //!
 //! An `Until` for responses of your own, which hold what there is to hold until they are dropped:
 //!
 //! ```
-//! use steadfast::{Verdict, bulkhead::BulkheadLayer, until::{Guard, Until}};
+//! use steadfast::{bulkhead::BulkheadLayer, until::{Guard, Until}};
 //! use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 //!
 //! struct Rows<G>(Vec<u32>, Option<G>);
@@ -22,12 +22,16 @@
 //! impl<C> Until<Bare, C> for RowsAreDropped {
 //!     type Response<G: Guard> = Rows<G>;
 //!
-//!     fn verdict(&self, rows: &Bare, _: &C) -> Option<Verdict> {
-//!         rows.0.is_empty().then_some(Verdict::Success)
+//!     fn lasts(&self, rows: &Bare, _: &C) -> bool {
+//!         !rows.0.is_empty()
 //!     }
 //!
-//!     fn hold<G: Guard>(&self, rows: Bare, held: Option<(G, C)>) -> Rows<G> {
-//!         Rows(rows.0, held.map(|(guard, _)| guard))
+//!     fn hold<G: Guard>(&self, rows: Bare, guard: G, _: C) -> Rows<G> {
+//!         Rows(rows.0, Some(guard))
+//!     }
+//!
+//!     fn pass<G: Guard, E>(&self, result: Result<Bare, E>) -> Result<Rows<G>, E> {
+//!         result.map(|rows| Rows(rows.0, None))
 //!     }
 //! }
 //!
@@ -55,23 +59,29 @@ use crate::classify::{AnyError, Verdict};
 /// Says until when a call lasts, of which the service has returned a response of type `Res`. `C` is the
 /// classifier of the layer; of one that has none, [`AnyError`].
 ///
-/// Implemented by [`Answered`] and, for HTTP, by `http::EndOfBody`.
+/// Implemented by [`Answered`] and, for HTTP, by [`EndOfBody`](crate::http::EndOfBody).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not know when a response of type `{Res}` ends",
-    note = "`steadfast::http::EndOfBody` asks that the response is one of HTTP whose body is a \
-            body of `http-body`, and that the classifier `{C}` is `Clone` and a \
-            `steadfast::http::ClassifyEnd`"
+    note = "`EndOfBody` asks for a response of HTTP, whose body is a `Body`, and for a classifier that \
+            is a `ClassifyEnd`, which a closure is not"
 )]
 pub trait Until<Res, C = AnyError> {
     /// The response as the layer returns it, which may hold a guard.
     type Response<G: Guard>;
 
-    /// What there is to be said of a call that is over with this response, whose head the classifier takes
-    /// for a success; `None` for one that is not over yet.
-    fn verdict(&self, response: &Res, classifier: &C) -> Option<Verdict>;
+    /// Whether a call lasts on after this response, which the classifier takes for a success.
+    fn lasts(&self, response: &Res, classifier: &C) -> bool;
 
-    /// Has the response hold the guard of a call that is not over, or nothing for one that is.
-    fn hold<G: Guard>(&self, response: Res, held: Option<(G, C)>) -> Self::Response<G>;
+    /// Has the response hold the guard of a call that lasts on, until it is over. Where it is already, the
+    /// guard is [ended](Guard::end) at once.
+    fn hold<G: Guard>(&self, response: Res, guard: G, classifier: C) -> Self::Response<G>;
+
+    /// The result of a call that does not last on: there is nothing to hold.
+    ///
+    /// # Errors
+    ///
+    /// That of the result.
+    fn pass<G: Guard, E>(&self, result: Result<Res, E>) -> Result<Self::Response<G>, E>;
 }
 
 /// What a layer holds for a call that lasts on. To drop it is to give the call up.
@@ -92,12 +102,18 @@ impl<Res, C> Until<Res, C> for Answered {
     type Response<G: Guard> = Res;
 
     #[inline]
-    fn verdict(&self, _: &Res, _: &C) -> Option<Verdict> {
-        Some(Verdict::Success)
+    fn lasts(&self, _: &Res, _: &C) -> bool {
+        false
     }
 
     #[inline]
-    fn hold<G: Guard>(&self, response: Res, _: Option<(G, C)>) -> Res {
+    fn hold<G: Guard>(&self, response: Res, guard: G, _: C) -> Res {
+        guard.end(|| Verdict::Success);
         response
+    }
+
+    #[inline]
+    fn pass<G: Guard, E>(&self, result: Result<Res, E>) -> Result<Res, E> {
+        result
     }
 }

@@ -120,7 +120,7 @@ impl<Q, W, N, U> BulkheadBuilder<Q, W, N, U> {
     }
 
     /// Until when a call holds its permits. Default: until it is [`Answered`]. For responses that are
-    /// streamed over HTTP: until the `http::EndOfBody`.
+    /// streamed over HTTP: until the [`EndOfBody`](crate::http::EndOfBody).
     ///
     /// What is held until then is the place of a call, with all that is known of it: a keyed bulkhead's key
     /// is in use, and the call is counted when it is over.

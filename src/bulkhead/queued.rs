@@ -324,17 +324,19 @@ where
                 Err(rejected) => break Err(origin::reject(rejected)),
             }
         };
-        let held = match &outcome {
-            Ok(response) if until.verdict(response, &AnyError).is_none() => {
-                let permit = this.state.as_mut().take_permit();
-                permit.map(|permit| (permit.into(), AnyError))
-            }
-            _ => None,
-        };
-        // Gives the permit back, or leaves the queue, now and not when the caller drops this future.
-        this.state.set(State::Done);
         *this.request = None;
-        Poll::Ready(outcome.map(|response| until.hold(response, held)))
+        match outcome {
+            Ok(response) if until.lasts(&response, &AnyError) => {
+                let permit = this.state.take_permit().expect("it was admitted");
+                Poll::Ready(Ok(until.hold(response, permit.into(), AnyError)))
+            }
+            outcome => {
+                // Gives the permit back, or leaves the queue, now and not when the caller drops this
+                // future.
+                this.state.set(State::Done);
+                Poll::Ready(until.pass(outcome))
+            }
+        }
     }
 }
 

@@ -222,16 +222,17 @@ impl<F, P: Source, C: Cost> State<F, P, C> {
             StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
             StateProj::Done => panic!("future of a bulkhead polled after completion"),
         };
-        let held = match &result {
-            Ok(response) if until.verdict(response, &AnyError).is_none() => self
-                .as_mut()
-                .take_permit()
-                .map(|permit| (permit.into(), AnyError)),
-            _ => None,
-        };
-        // Gives the permits back now, not when the caller drops this future.
-        self.set(Self::Done);
-        Poll::Ready(result.map(|response| until.hold(response, held)))
+        match result {
+            Ok(response) if until.lasts(&response, &AnyError) => {
+                let permit = self.take_permit().expect("it was admitted");
+                Poll::Ready(Ok(until.hold(response, permit.into(), AnyError)))
+            }
+            result => {
+                // Gives the permits back now, not when the caller drops this future.
+                self.set(Self::Done);
+                Poll::Ready(until.pass(result))
+            }
+        }
     }
 
     fn take_permit(self: Pin<&mut Self>) -> Option<Permit<P, C>> {

@@ -225,7 +225,7 @@ impl<C, U> CircuitBreakerBuilder<C, U> {
 
     /// Until when the verdict on a call is waited for, where the response itself is not a failure already.
     /// Default: until it is [`Answered`]. For responses that are streamed over HTTP: until the
-    /// `http::EndOfBody`.
+    /// [`EndOfBody`](crate::http::EndOfBody).
     ///
     /// **A long stream is not a slow call.** Slow or not, as the rules mean it, is whether the response
     /// was long in coming. What comes after it is judged [by how it ends](super#until-the-end-of-a-body).

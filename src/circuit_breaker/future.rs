@@ -106,7 +106,6 @@ impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
     {
         let this = self.project();
         let (mut state, until) = (this.state, this.until);
-        let mut held = None;
         let result = match state.as_mut().project() {
             StateProj::Admitted {
                 future,
@@ -119,11 +118,19 @@ impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
                     call.pending();
                     return Poll::Pending;
                 };
-                match settled(until, classifier, &result) {
-                    Some(judgement) => call.end(judgement),
-                    None => held = state.as_mut().take_call(),
+                let judgement = judge(classifier, &result);
+                match result {
+                    Ok(response)
+                        if judgement.is_success() && until.lasts(&response, classifier) =>
+                    {
+                        let (call, classifier) = state.take_call().expect("it was admitted");
+                        return Poll::Ready(Ok(until.hold(response, call.into(), classifier)));
+                    }
+                    result => {
+                        call.end(judgement);
+                        result
+                    }
                 }
-                result
             }
             StateProj::Rejected { layer, refusal } => {
                 let rejected = Rejected::new(layer, Reason::CircuitOpen);
@@ -136,8 +143,7 @@ impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
             StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
         };
         state.set(State::Done);
-        let held = held.map(|(call, classifier)| (call.into(), classifier));
-        Poll::Ready(result.map(|response| until.hold(response, held)))
+        Poll::Ready(until.pass(result))
     }
 }
 
@@ -149,22 +155,6 @@ impl<F, C, P: Deref<Target = Shared>> State<F, C, P> {
             } => Some((call, classifier)),
             _ => None,
         }
-    }
-}
-
-/// The judgement on a call, unless it lasts on.
-#[inline]
-fn settled<T, E, C, U>(until: &U, classifier: &C, result: &Result<T, E>) -> Option<Judgement>
-where
-    C: Classify<T, E>,
-    U: Until<T, C>,
-{
-    let judgement = judge(classifier, result);
-    match (result, judgement) {
-        (Ok(response), Judgement::Seen(Verdict::Success)) => {
-            until.verdict(response, classifier).map(Judgement::Seen)
-        }
-        _ => Some(judgement),
     }
 }
 

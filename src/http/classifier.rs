@@ -23,7 +23,8 @@ use crate::{
 /// 422 has understood the request and done its work, so no number of them opens a breaker. 408 and 429
 /// are the two exceptions below 500: with them the service says that it did not get to the request.
 /// 425 is not among them, since it asks for the request to be sent otherwise, not again. The status is
-/// all that is judged: a response whose body breaks off later counts as what its head said.
+/// all that is judged; that a body breaks off is a failure too, to a layer that waits for the
+/// [end of it](super::EndOfBody).
 ///
 /// **When to come back.** On a failure, whatever its status, `Retry-After` becomes a [`Hint::After`]: RFC
 /// 9110's *delay-seconds*, digits and nothing else, or a date in one of its three forms, in exactly one

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     num::NonZeroU32,
     pin::Pin,
     task::{self, Poll, ready},
@@ -17,28 +18,31 @@ use super::{
     policy::{Past, Step, Stop},
 };
 use crate::{
+    budget::Account,
     classify::{Classify, Failure, FailureKind, Judgement, Verdict, judge},
     context::Context,
     origin,
     pooled::PooledArc,
     telemetry::{Course, Ending},
     time::{self, Timer},
+    until::{Answered, Guard, Until},
 };
 
 /// Response future of [`Retry`](super::Retry).
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct RetryFuture<S: Service<Req>, Req, C, Q, D = ByVerdict> {
+pub struct RetryFuture<S: Service<Req>, Req, C, Q, D = ByVerdict, U = Answered> {
     #[pin]
     state: State<S::Future>,
     /// What another attempt takes; `None` where there can be none.
     again: Option<Again<S, Req, Q>>,
     classifier: C,
     decide: D,
+    until: U,
     call: Call,
 }
 
-opaque_debug!(RetryFuture<S, Req, C, Q, D>);
+opaque_debug!(RetryFuture<S, Req, C, Q, D, U>);
 
 #[pin_project(project = StateProj)]
 enum State<F> {
@@ -82,32 +86,35 @@ impl<S, Req, Q> Again<S, Req, Q> {
     }
 }
 
-impl<S: Service<Req>, Req, C, Q, D> RetryFuture<S, Req, C, Q, D> {
+impl<S: Service<Req>, Req, C, Q, D, U> RetryFuture<S, Req, C, Q, D, U> {
     pub(super) const fn new(
         future: S::Future,
         call: Call,
         again: Option<Again<S, Req, Q>>,
         classifier: C,
         decide: D,
+        until: U,
     ) -> Self {
         Self {
             state: State::Attempting(future),
             again,
             classifier,
             decide,
+            until,
             call,
         }
     }
 }
 
-impl<S, Req, C, Q, D> Future for RetryFuture<S, Req, C, Q, D>
+impl<S, Req, C, Q, D, U> Future for RetryFuture<S, Req, C, Q, D, U>
 where
     S: Service<Req>,
-    C: Classify<S::Response, S::Error>,
+    C: Classify<S::Response, S::Error> + Clone,
     Q: CloneRequest<Req>,
     D: Decide<Req, S::Response, S::Error>,
+    U: Until<S::Response, C>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<U::Response<LastingCall>, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
@@ -129,8 +136,15 @@ where
                         Some(Next::After(timer)) => this.state.set(State::Waiting(timer)),
                         Some(Next::AtOnce) => this.state.set(State::Readying),
                         None => {
+                            let lasts = |response| this.until.lasts(response, this.classifier);
+                            if judgement.is_success() && result.as_ref().is_ok_and(lasts) {
+                                break result.map(|response| {
+                                    let call = LastingCall(this.call.hand_over());
+                                    this.until.hold(response, call, this.classifier.clone())
+                                });
+                            }
                             this.call.ended(judgement);
-                            break result;
+                            break this.until.pass(result);
                         }
                     }
                 }
@@ -150,7 +164,7 @@ where
                         // The service is gone for good; there is nothing to try again with.
                         this.call
                             .ended(Judgement::Seen(Failure::permanent().into()));
-                        break Err(error);
+                        break this.until.pass(Err(error));
                     }
                     let req = req.expect("an attempt was decided on");
                     let copy = this.call.copy(&requests, &req);
@@ -385,6 +399,20 @@ impl Call {
         }
     }
 
+    /// Hands over what the call holds, and the telling of how it ends.
+    fn hand_over(&mut self) -> Self {
+        let past = mem::replace(&mut self.past, Past::new(Account::default()));
+        self.course.end(Ending::Completed); // which is none of those that a retry tells
+        let mut course = Course::begun();
+        course.called();
+        Self {
+            shared: self.shared.clone(),
+            past,
+            course,
+            ..*self
+        }
+    }
+
     /// The call ends with this.
     #[inline]
     fn ended(&mut self, judgement: Judgement) {
@@ -397,6 +425,24 @@ impl Call {
         self.course.end(ending);
         let policy = &self.shared.policy;
         policy.close(&mut self.past, ending == Ending::Success);
+    }
+}
+
+/// A call that was answered and [lasts on](crate::until). When it is over its budget is told how, and what
+/// it holds of it given back; to drop it is to give the call up. There are no further attempts.
+#[derive(Debug)]
+pub struct LastingCall(Call);
+
+impl Guard for LastingCall {
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let polled = self.0.course.watch(poll);
+        self.0.course.called(); // there may be more to come
+        polled
+    }
+
+    fn end(mut self, verdict: impl FnOnce() -> Verdict) {
+        self.0.course = Course::begun(); // a panic of the caller's own classifier
+        self.0.ended(Judgement::Seen(verdict()));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     pooled::PooledArc,
     rng::Rng,
     telemetry::{Counter, Ending, Telemetry},
+    until::Answered,
 };
 
 /// Applies [`Retry`] to a service.
@@ -25,11 +26,12 @@ use crate::{
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct RetryLayer<C = AnyError, Q = Cloned, D = ByVerdict> {
+pub struct RetryLayer<C = AnyError, Q = Cloned, D = ByVerdict, U = Answered> {
     shared: PooledArc<Shared>,
     classifier: C,
     requests: Q,
     decide: D,
+    until: U,
 }
 
 impl RetryLayer {
@@ -49,12 +51,13 @@ impl RetryLayer {
             classifier: AnyError,
             requests: Cloned,
             decide: ByVerdict,
+            until: Answered,
         }
     }
 }
 
-impl<S, C: Clone, Q: Clone, D: Clone> Layer<S> for RetryLayer<C, Q, D> {
-    type Service = Retry<S, C, Q, D>;
+impl<S, C: Clone, Q: Clone, D: Clone, U: Clone> Layer<S> for RetryLayer<C, Q, D, U> {
+    type Service = Retry<S, C, Q, D, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
@@ -62,15 +65,16 @@ impl<S, C: Clone, Q: Clone, D: Clone> Layer<S> for RetryLayer<C, Q, D> {
             classifier,
             requests,
             decide,
+            until,
         } = self.clone();
-        Retry::new(inner, shared, classifier, requests, decide)
+        Retry::new(inner, shared, classifier, requests, decide, until)
     }
 }
 
 /// The settings of a retry; made by [`RetryLayer::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct RetryBuilder<C = AnyError, Q = Cloned, D = ByVerdict> {
+pub struct RetryBuilder<C = AnyError, Q = Cloned, D = ByVerdict, U = Answered> {
     name: &'static str,
     max_attempts: u32,
     backoff: Option<Backoff>,
@@ -83,6 +87,7 @@ pub struct RetryBuilder<C = AnyError, Q = Cloned, D = ByVerdict> {
     classifier: C,
     requests: Q,
     decide: D,
+    until: U,
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +97,7 @@ enum Spending {
     Unlimited,
 }
 
-impl<C, Q, D> RetryBuilder<C, Q, D> {
+impl<C, Q, D, U> RetryBuilder<C, Q, D, U> {
     /// Names the layer, for metrics and events. Default: `"retry"`.
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -162,14 +167,14 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
     }
 
     /// Says what counts as a failure. Default: [`AnyError`].
-    pub fn classifier<E>(self, classifier: E) -> RetryBuilder<E, Q, D> {
-        self.map(|_, requests, decide| (classifier, requests, decide))
+    pub fn classifier<E>(self, classifier: E) -> RetryBuilder<E, Q, D, U> {
+        self.map(|_, requests, decide, until| (classifier, requests, decide, until))
     }
 
     /// Says how, and whether, a request may be copied for a further attempt; see
     /// [`CloneRequest`](super::CloneRequest). Default: [`Cloned`].
-    pub fn clone_request<R>(self, requests: R) -> RetryBuilder<C, R, D> {
-        self.map(|classifier, _, decide| (classifier, requests, decide))
+    pub fn clone_request<R>(self, requests: R) -> RetryBuilder<C, R, D, U> {
+        self.map(|classifier, _, decide, until| (classifier, requests, decide, until))
     }
 
     /// Asks `max_attempts` for each request how many attempts it may take, the first included; `None`
@@ -177,16 +182,16 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
     pub fn max_attempts_per_request<Req, F>(
         self,
         max_attempts: F,
-    ) -> RetryBuilder<C, WithMaxAttempts<Q, F>, D>
+    ) -> RetryBuilder<C, WithMaxAttempts<Q, F>, D, U>
     where
         F: Fn(&Req) -> Option<NonZeroU32>,
     {
-        self.map(|classifier, requests, decide| {
+        self.map(|classifier, requests, decide, until| {
             let requests = WithMaxAttempts {
                 requests,
                 max_attempts,
             };
-            (classifier, requests, decide)
+            (classifier, requests, decide, until)
         })
     }
 
@@ -223,11 +228,13 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_if<Req, Res, Err, F>(self, retry_if: F) -> RetryBuilder<C, Q, RetryIf<D, F>>
+    pub fn retry_if<Req, Res, Err, F>(self, retry_if: F) -> RetryBuilder<C, Q, RetryIf<D, F>, U>
     where
         F: Fn(&Req, Result<&Res, &Err>) -> bool,
     {
-        self.map(|classifier, requests, inner| (classifier, requests, RetryIf { inner, retry_if }))
+        self.map(|classifier, requests, inner, until| {
+            (classifier, requests, RetryIf { inner, retry_if }, until)
+        })
     }
 
     /// Finds the request in an error that hands it back, and tries again with it where there is no copy:
@@ -272,19 +279,32 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
         self,
         peek: P,
         take: T,
-    ) -> RetryBuilder<C, Q, RestoreRequest<D, P, T>>
+    ) -> RetryBuilder<C, Q, RestoreRequest<D, P, T>, U>
     where
         P: Fn(&Err) -> Option<&Req>,
         T: Fn(&mut Err) -> Option<Req>,
     {
-        self.map(|classifier, requests, inner| {
+        self.map(|classifier, requests, inner, until| {
             let decide = RestoreRequest { inner, peek, take };
-            (classifier, requests, decide)
+            (classifier, requests, decide, until)
         })
     }
 
-    fn map<E, R, G>(self, f: impl FnOnce(C, Q, D) -> (E, R, G)) -> RetryBuilder<E, R, G> {
-        let (classifier, requests, decide) = f(self.classifier, self.requests, self.decide);
+    /// Until when a call lasts for its [budget](Self::budget): when it is over it feeds the budget, if it
+    /// ends well, and gives its place back. Default: until it is [`Answered`]. For responses that are
+    /// streamed over HTTP: until the [`EndOfBody`](crate::http::EndOfBody), whose verdict may come in trailers.
+    ///
+    /// Not for how long it is tried again: a response that has been returned is not taken back.
+    pub fn until<V>(self, until: V) -> RetryBuilder<C, Q, D, V> {
+        self.map(|classifier, requests, decide, _| (classifier, requests, decide, until))
+    }
+
+    fn map<E, R, G, V>(
+        self,
+        f: impl FnOnce(C, Q, D, U) -> (E, R, G, V),
+    ) -> RetryBuilder<E, R, G, V> {
+        let (classifier, requests, decide, until) =
+            f(self.classifier, self.requests, self.decide, self.until);
         RetryBuilder {
             name: self.name,
             max_attempts: self.max_attempts,
@@ -298,6 +318,7 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
             classifier,
             requests,
             decide,
+            until,
         }
     }
 
@@ -306,7 +327,7 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
     /// # Errors
     ///
     /// If a setting is outside its range; the error names it.
-    pub fn build(self) -> Result<RetryLayer<C, Q, D>, InvalidSetting> {
+    pub fn build(self) -> Result<RetryLayer<C, Q, D, U>, InvalidSetting> {
         let max_attempts = NonZeroU32::new(self.max_attempts)
             .ok_or_else(|| InvalidSetting::new("max_attempts", 0, "at least 1"))?;
         let backoff = match self.backoff {
@@ -337,6 +358,7 @@ impl<C, Q, D> RetryBuilder<C, Q, D> {
             classifier: self.classifier,
             requests: self.requests,
             decide: self.decide,
+            until: self.until,
         })
     }
 }

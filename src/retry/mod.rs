@@ -84,7 +84,7 @@ mod request;
 mod service;
 
 pub use decide::{ByVerdict, Decide, RestoreRequest, RetryIf};
-pub use future::RetryFuture;
+pub use future::{LastingCall, RetryFuture};
 pub use layer::{RetryBuilder, RetryLayer};
 pub use request::{CloneRequest, Cloned, WithMaxAttempts};
 pub use service::Retry;

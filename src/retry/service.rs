@@ -6,33 +6,36 @@ use tower::Service;
 
 use super::{
     ByVerdict, CloneRequest, Cloned, Decide,
-    future::{Again, Call, RetryFuture},
+    future::{Again, Call, LastingCall, RetryFuture},
     layer::Shared,
 };
 use crate::{
     classify::{AnyError, Classify},
     pooled::PooledArc,
+    until::{Answered, Until},
 };
 
 /// Tries failed calls again.
 ///
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
-pub struct Retry<S, C = AnyError, Q = Cloned, D = ByVerdict> {
+pub struct Retry<S, C = AnyError, Q = Cloned, D = ByVerdict, U = Answered> {
     inner: S,
     shared: PooledArc<Shared>,
     classifier: C,
     requests: Q,
     decide: D,
+    until: U,
 }
 
-impl<S, C, Q, D> Retry<S, C, Q, D> {
+impl<S, C, Q, D, U> Retry<S, C, Q, D, U> {
     pub(super) const fn new(
         inner: S,
         shared: PooledArc<Shared>,
         classifier: C,
         requests: Q,
         decide: D,
+        until: U,
     ) -> Self {
         Self {
             inner,
@@ -40,22 +43,24 @@ impl<S, C, Q, D> Retry<S, C, Q, D> {
             classifier,
             requests,
             decide,
+            until,
         }
     }
 
     inner_accessors!();
 }
 
-impl<S, C, Q, D, Req> Service<Req> for Retry<S, C, Q, D>
+impl<S, C, Q, D, U, Req> Service<Req> for Retry<S, C, Q, D, U>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error> + Clone,
     Q: CloneRequest<Req> + Clone,
     D: Decide<Req, S::Response, S::Error> + Clone,
+    U: Until<S::Response, C> + Clone,
 {
-    type Response = S::Response;
+    type Response = U::Response<LastingCall>;
     type Error = S::Error;
-    type Future = RetryFuture<S, Req, C, Q, D>;
+    type Future = RetryFuture<S, Req, C, Q, D, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -80,6 +85,7 @@ where
             again,
             self.classifier.clone(),
             self.decide.clone(),
+            self.until.clone(),
         )
     }
 }

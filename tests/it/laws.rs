@@ -343,3 +343,81 @@ laws! {
         TimeoutLayer::new(ms(500)).unwrap(),
     );
 }
+
+/// Layers that see a call through to the end of a response body, between two that make responses of HTTP
+/// of those of the suite, and back.
+#[cfg(feature = "http")]
+mod until_the_end_of_a_body {
+    use ::http::Response;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use steadfast::{
+        bulkhead::{HeldKeyedPermit, HeldPermit},
+        circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
+        http::{self, BodyTimeoutLayer, GuardedBody, HttpClassifier, TimeoutBody},
+    };
+    use tower::util::MapResponseLayer;
+
+    use super::*;
+
+    type Inner = Response<Full<Bytes>>;
+
+    fn to_http(attempt: u32) -> Inner {
+        Response::builder()
+            .extension(attempt)
+            .body("all".into())
+            .unwrap()
+    }
+
+    fn from_http<B>(response: Response<B>) -> u32 {
+        let (head, _) = response.into_parts();
+        *head.extensions.get().unwrap()
+    }
+
+    /// `$body` is the layer's own, of an inner one.
+    macro_rules! http {
+        ($layer:expr, $body:ty) => {
+            (
+                MapResponseLayer::new(from_http::<$body> as fn(Response<$body>) -> u32),
+                $layer,
+                MapResponseLayer::new(to_http as fn(u32) -> Inner),
+            )
+        };
+    }
+
+    laws! {
+        bulkhead: Inner, http!(http::bulkhead(2).build(), GuardedBody<Full<Bytes>, HeldPermit>);
+        queued_bulkhead: Always, http!(
+            http::bulkhead(2).queue(Queue::fifo(2, secs(1))).build(),
+            GuardedBody<Full<Bytes>, HeldPermit>
+        );
+        keyed_bulkhead: Inner, http!(
+            http::bulkhead(2).keyed(3, |_: &Act| "key").build().unwrap(),
+            GuardedBody<Full<Bytes>, HeldKeyedPermit>
+        );
+        queued_keyed_bulkhead: Always, http!(
+            http::bulkhead(2)
+                .keyed(3, |_: &Act| "key")
+                .queue(Queue::fifo(2, secs(1)))
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, HeldKeyedPermit>
+        );
+        circuit_breaker: Inner, http!(
+            http::circuit_breaker().consecutive_failures(1000).build().unwrap(),
+            GuardedBody<Full<Bytes>, UnsettledCall, HttpClassifier>
+        );
+        keyed_circuit_breaker: Inner, http!(
+            http::circuit_breaker()
+                .consecutive_failures(1000)
+                .keyed(2, |_: &Act| "key")
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, UnsettledKeyedCall, HttpClassifier>
+        );
+        body_timeout: Inner, http!(
+            BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),
+            TimeoutBody<Full<Bytes>>
+        );
+    }
+}

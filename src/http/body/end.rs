@@ -60,16 +60,16 @@ where
 {
     type Response<G: Guard> = Response<GuardedBody<B, G, C>>;
 
-    fn verdict(&self, response: &Response<B>, classifier: &C) -> Option<Verdict> {
-        if classifier.is_final(response.status(), response.headers()) {
-            return Some(Verdict::Success);
-        }
-        let is_over = response.body().is_end_stream();
-        is_over.then(|| classifier.classify_end(End::Complete(None)))
+    fn lasts(&self, response: &Response<B>, classifier: &C) -> bool {
+        !classifier.is_final(response.status(), response.headers())
     }
 
-    fn hold<G: Guard>(&self, response: Response<B>, held: Option<(G, C)>) -> Self::Response<G> {
-        response.map(|body| GuardedBody::new(body, held))
+    fn hold<G: Guard>(&self, response: Response<B>, guard: G, classifier: C) -> Self::Response<G> {
+        response.map(|body| GuardedBody::guarded(body, guard, classifier))
+    }
+
+    fn pass<G: Guard, E>(&self, result: Result<Response<B>, E>) -> Result<Self::Response<G>, E> {
+        result.map(|response| response.map(GuardedBody::unguarded))
     }
 }
 

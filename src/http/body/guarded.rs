@@ -31,7 +31,8 @@ pub struct GuardedBody<B, G, C = AnyError> {
 }
 
 impl<B, G, C> GuardedBody<B, G, C> {
-    pub(super) const fn new(inner: B, held: Option<(G, C)>) -> Self {
+    pub(super) const fn unguarded(inner: B) -> Self {
+        let held = None;
         Self { inner, held }
     }
 
@@ -42,17 +43,34 @@ impl<B, G, C> GuardedBody<B, G, C> {
     }
 }
 
+impl<B, G, C> GuardedBody<B, G, C>
+where
+    B: Body,
+    G: Guard,
+    C: ClassifyEnd<B::Error>,
+{
+    pub(super) fn guarded(inner: B, guard: G, classifier: C) -> Self {
+        let held = if inner.is_end_stream() {
+            guard.end(|| classifier.classify_end(End::Complete(None)));
+            None
+        } else {
+            Some((guard, classifier))
+        };
+        Self { inner, held }
+    }
+}
+
 /// A body for which nothing is held, such as that of a refusal.
 impl<B: Default, G, C> Default for GuardedBody<B, G, C> {
     fn default() -> Self {
-        Self::new(B::default(), None)
+        Self::unguarded(B::default())
     }
 }
 
 /// A body for which nothing is held, such as that of a refusal.
 impl<B: From<String>, G, C> From<String> for GuardedBody<B, G, C> {
     fn from(text: String) -> Self {
-        Self::new(text.into(), None)
+        Self::unguarded(text.into())
     }
 }
 

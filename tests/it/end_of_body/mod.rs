@@ -134,3 +134,46 @@ impl Body for Dropped {
         SizeHint::with_exact(42)
     }
 }
+
+#[test]
+fn every_type_is_send_sync_and_debug_where_what_it_wraps_is() {
+    use steadfast::{
+        bulkhead::{BulkheadFuture, HeldKeyedPermit, HeldPermit, One},
+        circuit_breaker::{CircuitBreakerFuture, UnsettledCall, UnsettledKeyedCall},
+        classify::AnyError,
+        http::*,
+        until::Answered,
+    };
+
+    type Fut = std::future::Ready<Result<Response<Full<Bytes>>, Error>>;
+    fn send_sync_debug<T: Send + Sync + std::fmt::Debug>() {}
+    send_sync_debug::<(
+        HeldPermit,
+        HeldKeyedPermit,
+        UnsettledCall,
+        UnsettledKeyedCall,
+    )>();
+    send_sync_debug::<(Answered, EndOfBody, End<'_, Error>)>();
+    send_sync_debug::<(
+        GuardedBody<Full<Bytes>, HeldPermit>,
+        GuardedBody<Full<Bytes>, UnsettledCall, HttpClassifier>,
+        TimeoutBody<Full<Bytes>>,
+    )>();
+    send_sync_debug::<(
+        BodyTimeoutLayer,
+        BodyTimeoutBuilder,
+        BodyTimeout<Giver>,
+        BodyTimeoutFuture<Fut>,
+    )>();
+
+    // To hold on to the end costs a future nothing.
+    type Breaker<U> = CircuitBreakerFuture<Fut, AnyError, U>;
+    assert_eq!(
+        size_of::<BulkheadFuture<Fut, One, EndOfBody>>(),
+        size_of::<BulkheadFuture<Fut>>()
+    );
+    assert_eq!(
+        size_of::<Breaker<EndOfBody>>(),
+        size_of::<Breaker<Answered>>()
+    );
+}

@@ -1,17 +1,22 @@
 //! A retry, and the bodies of the responses that it hands out or not.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ::http::{Request, StatusCode};
+use metrics_util::debugging::DebuggingRecorder;
 use steadfast::{
     Context as Ctx,
     backoff::{Backoff, Jitter},
+    budget::Budget,
     circuit_breaker::State,
-    http::{self, GuardedBody},
+    classify::FailureKind,
+    http::{self, EndOfBody, GuardedBody},
     retry::RetryLayer,
 };
 use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-use super::*;
+use super::{bulkhead::outcomes, *};
 
 fn retry() -> RetryLayer<http::HttpClassifier, http::IdempotentBodyless> {
     let every = Backoff::constant(secs(10)).with_jitter(Jitter::None);
@@ -94,5 +99,127 @@ async fn a_body_is_handed_on_frame_by_frame_through_a_stack() {
         body.frame().await.unwrap().unwrap();
         // Not held back; nor cut by the limit of the head once it has begun.
         assert_eq!(before.elapsed(), secs(second));
+    }
+}
+
+/// A retry that tells its budget at the end of the body, above a service that fails so many times first.
+fn of_budget(
+    budget: Budget,
+    fails: u32,
+    body: impl Fn() -> Given,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<impl Body<Data = Bytes, Error = Error> + Unpin>,
+    Error = Error,
+> {
+    let retry = http::retry().backoff(Backoff::none()).budget(budget);
+    ServiceBuilder::new()
+        .layer(retry.until(EndOfBody).build().unwrap())
+        .service(Fails {
+            fails,
+            body: std::rc::Rc::new(body),
+        })
+}
+
+struct Fails<F> {
+    fails: u32,
+    body: std::rc::Rc<F>,
+}
+
+impl<F> Clone for Fails<F> {
+    fn clone(&self) -> Self {
+        let body = std::rc::Rc::clone(&self.body);
+        Self {
+            fails: self.fails,
+            body,
+        }
+    }
+}
+
+impl<F: Fn() -> Given> Service<Request<Full<Bytes>>> for Fails<F> {
+    type Response = Response<Given>;
+    type Error = Error;
+    type Future = std::future::Ready<Result<Response<Given>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        let mut response = Response::new((self.body)());
+        if Ctx::current().attempt().get() <= self.fails {
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+        }
+        std::future::ready(Ok(response))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_is_fed_by_bodies_that_end_well() {
+    let budget = Budget::new(1.0).unwrap().with_floor(0);
+    let mut svc = of_budget(budget.clone(), 0, ten_seconds);
+    let dropped = svc.call(get()).await.unwrap();
+    let response = svc.call(get()).await.unwrap();
+    drop(dropped);
+    assert_eq!(budget.balance(), 0.0);
+    response.into_body().collect().await.unwrap();
+    assert_eq!(budget.balance(), 1.0);
+
+    let mut svc = of_budget(budget.clone(), 0, || {
+        pieces([Piece::After(secs(1)), Piece::Fail])
+    });
+    let response = svc.call(get()).await.unwrap();
+    response.into_body().collect().await.unwrap_err();
+    assert_eq!(budget.balance(), 1.0);
+    // One that is at its end is over with its head.
+    of_budget(budget.clone(), 0, empty)
+        .call(get())
+        .await
+        .unwrap();
+    assert_eq!(budget.balance(), 2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_holds_its_place_until_the_end_of_the_body() {
+    let budget = Budget::concurrent(1);
+    let is_free = || budget.ticket().try_retry(FailureKind::Transient);
+    let mut svc = of_budget(budget.clone(), 1, ten_seconds);
+    let response = svc.call(get()).await.unwrap();
+    assert!(!is_free());
+    response.into_body().collect().await.unwrap();
+    assert!(is_free());
+    let response = svc.call(get()).await.unwrap();
+    assert!(!is_free());
+    drop(response);
+    assert!(is_free());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retried_call_is_counted_once_when_it_is_over() {
+    let recorder = DebuggingRecorder::new();
+    let bodies: [(_, fn() -> Given); 4] = [
+        ("success", ten_seconds),
+        ("failure", || pieces([Piece::Fail])),
+        ("abandoned", || pieces([Piece::After(secs(0)), Piece::Hang])),
+        ("panicked", || pieces([Piece::Panic])),
+    ];
+    for (outcome, body) in bodies {
+        let budget = Budget::concurrent(1);
+        let mut svc = metrics::with_local_recorder(&recorder, || of_budget(budget, 1, body));
+        let before = outcomes(&recorder);
+        let mut body = svc.call(get()).await.unwrap().into_body();
+        assert_eq!(outcomes(&recorder), before);
+        let _panicked = catch_unwind(AssertUnwindSafe(|| drop(poll_frame(&mut body))));
+        if outcome != "abandoned" && outcome != "panicked" {
+            let _ = body.collect().await;
+        } else {
+            drop(body);
+        }
+        let after = outcomes(&recorder);
+        assert_eq!(after.len(), before.len() + 1);
+        assert!(
+            after.contains(&(outcome.to_owned(), 1)),
+            "{outcome}: {after:?}"
+        );
     }
 }
