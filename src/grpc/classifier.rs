@@ -10,7 +10,7 @@ use super::pushback;
 use crate::{
     classify::{Classify, Failure, FailureKind, Hint, Verdict},
     error::{Error, find},
-    http::{Rule, hint},
+    http::{ClassifyEnd, End, Rule, hint},
     time,
 };
 
@@ -32,7 +32,8 @@ use crate::{
 ///
 /// **Where the status is.** In the head of a response, which is then all of it (*trailers-only*), and else
 /// in the trailers. Of a response whose status is still to come, [`Classify`] sees the head and takes it
-/// for a success. [`trailers`](Self::trailers) judges the rest.
+/// for a success; what lasts until the [end of the body](crate::http::EndOfBody) judges the trailers, as
+/// [`trailers`](Self::trailers) does.
 /// A response that did not come from a gRPC server, but from a proxy before it, has neither: then its HTTP
 /// status counts for [the code that gRPC gives it][mapping], and what HTTP has to say about coming back,
 /// such as `Retry-After`, is heeded.
@@ -256,6 +257,22 @@ impl<M, E: 'static> Classify<tonic::Response<M>, E> for GrpcClassifier {
         match result {
             Ok(_) => self.judge(Code::Ok, || None),
             Err(error) => self.error(error),
+        }
+    }
+}
+
+/// Judges by the trailers what the head left open. A body that is complete without any is `UNKNOWN`.
+impl<E: 'static> ClassifyEnd<E> for GrpcClassifier {
+    fn is_final(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.head(status, headers).is_some()
+    }
+
+    fn classify_end(&self, end: End<'_, E>) -> Verdict {
+        match end {
+            End::Complete(Some(trailers)) => self.trailers(trailers),
+            End::Complete(None) => self.trailers(&HeaderMap::new()),
+            End::Failed(error) => self.error(error),
+            End::TimedOut(_) => Failure::timeout().into(),
         }
     }
 }

@@ -552,3 +552,28 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<FollowingTimeout<Named>>();
     assert_named::<Replay<Named>>();
 }
+
+#[test]
+fn what_the_head_left_open_is_judged_at_the_end_of_the_body() {
+    use steadfast::http::{ClassifyEnd, End};
+
+    let classifier = GrpcClassifier::new();
+    let is_final =
+        |status, headers: &HeaderMap| ClassifyEnd::<Status>::is_final(&classifier, status, headers);
+    let failed = HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("14"),
+    )]);
+    assert!(!is_final(StatusCode::OK, &HeaderMap::new()));
+    assert!(is_final(StatusCode::OK, &failed));
+    assert!(is_final(StatusCode::BAD_GATEWAY, &HeaderMap::new()));
+
+    let end = |end: End<'_, Status>| classifier.classify_end(end);
+    let unavailable = Status::unavailable("gone");
+    assert_eq!(
+        end(End::Complete(Some(&failed))),
+        Failure::transient().into()
+    );
+    assert_eq!(end(End::Complete(None)), Failure::permanent().into());
+    assert_eq!(end(End::Failed(&unavailable)), Failure::transient().into());
+}

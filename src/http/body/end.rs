@@ -6,7 +6,7 @@ use http_body::Body;
 use super::GuardedBody;
 use crate::{
     classify::{AnyError, Failure, Verdict},
-    http::{HttpClassifier, HttpClientClassifier},
+    http::{CustomHttpClassifier, HttpClassifier, HttpClientClassifier},
     until::{Guard, Until},
 };
 
@@ -159,6 +159,13 @@ impl<E> ClassifyEnd<E> for HttpClassifier {
 
 /// Judges as [`HttpClassifier`] does.
 impl<E> ClassifyEnd<E> for HttpClientClassifier {
+    fn classify_end(&self, end: End<'_, E>) -> Verdict {
+        AnyError.classify_end(end)
+    }
+}
+
+/// Judges as [`HttpClassifier`] does.
+impl<C, E> ClassifyEnd<E> for CustomHttpClassifier<C> {
     fn classify_end(&self, end: End<'_, E>) -> Verdict {
         AnyError.classify_end(end)
     }

@@ -137,11 +137,7 @@ async fn a_body_that_breaks_off_opens_the_breaker_of_a_client() {
 #[cfg(feature = "grpc")]
 mod grpc {
     use http::HeaderMap;
-    use steadfast::{
-        Classify, Verdict,
-        classify::{AnyError, Failure},
-        http::{ClassifyEnd, End},
-    };
+    use steadfast::grpc::GrpcClassifier;
     use tonic::{Code, Status};
     use tonic_health::{pb::health_client::HealthClient, server::health_reporter};
 
@@ -187,32 +183,13 @@ mod grpc {
         drop((reporter, served));
     }
 
-    /// The status of a call stands in its trailers.
-    #[derive(Clone)]
-    struct InTrailers;
-
-    impl<B, E> Classify<Response<B>, E> for InTrailers {
-        fn classify(&self, result: Result<&Response<B>, &E>) -> Verdict {
-            AnyError.classify(result)
-        }
-    }
-
-    impl<E> ClassifyEnd<E> for InTrailers {
-        fn classify_end(&self, end: End<'_, E>) -> Verdict {
-            match end {
-                End::Complete(Some(trailers)) if trailers["grpc-status"] == "0" => Verdict::Success,
-                _ => Failure::transient().into(),
-            }
-        }
-    }
-
     #[tokio::test]
     async fn a_status_in_trailers_reaches_the_breaker_of_a_channel() {
         for (served_by, state) in [(health(), State::Closed), (fails_late(), State::Open)] {
             let absent = Absent::new();
             let channel = connect(absent.address());
             serve(absent, tower::layer::util::Identity::new(), served_by);
-            let layer = circuit_breaker().classifier(InTrailers);
+            let layer = circuit_breaker().classifier(GrpcClassifier::new());
             let layer = layer.consecutive_failures(1).build().unwrap();
             let breaker = layer.handle();
             let svc = ServiceBuilder::new()
