@@ -370,8 +370,7 @@ mod until_the_end_of_a_body {
     }
 
     fn from_http<B>(response: Response<B>) -> u32 {
-        let (head, _) = response.into_parts();
-        *head.extensions.get().unwrap()
+        response.into_parts().0.extensions.remove().unwrap()
     }
 
     /// `$body` is the layer's own, of an inner one.

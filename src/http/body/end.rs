@@ -23,6 +23,9 @@ use crate::{
 ///   flight. [`bulkhead`](super::super::bulkhead) begins one that does.
 /// - A **[circuit breaker](crate::circuit_breaker::CircuitBreakerBuilder::until)** so takes its verdict at
 ///   the end, where the head is not a failure already; its classifier must also be a [`ClassifyEnd`].
+///   [`circuit_breaker`](super::super::circuit_breaker) begins one that does.
+/// - A **[retry](crate::retry::RetryBuilder::until)** so feeds its budget at the end. It tries no call
+///   again of which the head was good.
 ///
 /// The body must be polled to its end, or dropped, for either to find out.
 ///
