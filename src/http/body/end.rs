@@ -42,7 +42,7 @@ use crate::{
 /// # async fn main() -> Result<(), BoxError> {
 /// let layer = BulkheadLayer::builder(1).until(EndOfBody).build();
 /// let mut svc = layer.layer(service_fn(|_: Request<()>| async {
-///     Ok::<_, BoxError>(Response::new(Full::from("hello")))
+///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("hello"))))
 /// }));
 ///
 /// let response = svc.ready().await?.call(Request::new(())).await?;
