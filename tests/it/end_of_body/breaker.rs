@@ -425,3 +425,14 @@ fn a_classifier_of_heads_alone_is_still_one() {
     let timed_out = HttpClassifier.classify_end(End::TimedOut(&Error::Failed(1)));
     assert_eq!(timed_out, Failure::timeout().into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_the_head_took_is_not_held_against_a_stream_that_is_dropped() {
+    let (svc, handle) = told!(counting(http::circuit_breaker()));
+    let late = (ms(900), Response::new(pieces([Piece::Hang])));
+    let mut body = svc.oneshot(late).await.unwrap().into_body();
+    assert!(poll_frame(&mut body).is_pending());
+    advance(ms(900)).await;
+    drop(body);
+    assert_eq!(handle.state(), State::Closed);
+}

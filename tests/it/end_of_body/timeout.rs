@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use metrics_util::debugging::DebuggingRecorder;
 use steadfast::{
-    Context as Ctx, InvalidSetting, Limit, TimedOut,
+    Classify, Context as Ctx, InvalidSetting, Limit, TimedOut, Verdict,
     circuit_breaker::State,
-    http::{self, BodyTimeoutBuilder, BodyTimeoutLayer},
+    classify::Failure,
+    http::{self, BodyTimeoutBuilder, BodyTimeoutLayer, ClassifyEnd, End},
     timeout::TimeoutLayer,
 };
 use tokio::time::{Instant, advance};
@@ -272,5 +273,35 @@ impl Body for Sluggish {
             return Poll::Pending;
         }
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"tick")))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_is_told_a_body_that_was_cut_from_one_that_failed() {
+    #[derive(Clone)]
+    struct OnlyLate;
+    impl<B> Classify<Response<B>, Error> for OnlyLate {
+        fn classify(&self, _: Result<&Response<B>, &Error>) -> Verdict {
+            Verdict::Success
+        }
+    }
+    impl ClassifyEnd<Error> for OnlyLate {
+        fn classify_end(&self, end: End<'_, Error>) -> Verdict {
+            match end {
+                End::TimedOut(Error::TimedOut(_)) => Failure::timeout().into(),
+                _ => Verdict::Ignored,
+            }
+        }
+    }
+    for (last, state) in [(Piece::Fail, State::Closed), (Piece::Hang, State::Open)] {
+        let breaker = http::circuit_breaker().classifier(OnlyLate);
+        let breaker = breaker.consecutive_failures(1).build().unwrap();
+        let svc = ServiceBuilder::new()
+            .layer(&breaker)
+            .layer(limited().idle(ms(100)).build().unwrap())
+            .service(Giver);
+        let body = svc.oneshot(pieces([last])).await.unwrap().into_body();
+        body.collect().await.unwrap_err();
+        assert_eq!(breaker.handle().state(), state);
     }
 }
