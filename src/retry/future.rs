@@ -441,8 +441,13 @@ impl Guard for LastingCall {
     }
 
     fn end(mut self, verdict: impl FnOnce() -> Verdict) {
-        self.0.course = Course::begun(); // a panic of the caller's own classifier
-        self.0.ended(Judgement::Seen(verdict()));
+        let call = &mut self.0;
+        call.course = Course::begun(); // a panic of the caller's own classifier
+        let verdict = verdict();
+        if let Verdict::Failure(failure) = verdict {
+            call.shared.policy.failed(failure, &call.past);
+        }
+        call.ended(Judgement::Seen(verdict));
     }
 }
 

@@ -180,6 +180,17 @@ async fn a_budget_is_fed_by_bodies_that_end_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn grpcs_throttle_is_told_of_bodies_that_break_off() {
+    let budget = Budget::grpc_throttle(10, 0.1).unwrap();
+    let breaks_off = || pieces([Piece::After(secs(1)), Piece::Fail]);
+    let mut svc = of_budget(budget.clone(), 0, breaks_off);
+    let response = svc.call(get()).await.unwrap();
+    assert_eq!(budget.balance(), 10.0);
+    response.into_body().collect().await.unwrap_err();
+    assert_eq!(budget.balance(), 9.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_holds_its_place_until_the_end_of_the_body() {
     let budget = Budget::concurrent(1);
     let is_free = || budget.ticket().try_retry(FailureKind::Transient);
