@@ -92,7 +92,7 @@ use std::{fmt, future::Future, task::Poll, time::Duration};
 pub(crate) use metrics::{Counter, Gauge, Histogram};
 use tracing::{Instrument, Span};
 
-use crate::error::{Limit, Reason};
+use crate::error::{Limit, Reason, Rejected, TimedOut};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,15 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// Those of a layer that limits how long a call may take.
+    pub(crate) const OF_LIMITED: [Self; 5] = [
+        Self::Completed,
+        Self::TimedOut,
+        Self::Rejected,
+        Self::Abandoned,
+        Self::Panicked,
+    ];
+
     const COUNT: usize = Self::Panicked as usize + 1;
 
     const fn as_str(self) -> &'static str {
@@ -222,12 +231,20 @@ impl Telemetry {
         );
     }
 
+    /// [Tells](Self::rejected) of a refusal, and makes it. Out of line, out of the way of calls let through.
+    #[inline(never)]
+    pub(crate) fn reject(&self, reason: Reason) -> Rejected {
+        self.rejected(reason);
+        Rejected::new(self.name, reason)
+    }
+
     /// The layer stops waiting for a call.
-    pub(crate) fn timed_out(&self, limit: Limit, waited: Duration) {
+    pub(crate) fn time_out(&self, limit: Limit, waited: Duration) -> TimedOut {
         tracing::debug!(
             target: "steadfast", layer = self.layer, name = self.name, limit = limit.as_str(), ?waited,
             "call timed out"
         );
+        TimedOut::new(self.name, limit, waited)
     }
 
     /// A call runs on that nobody waits for.

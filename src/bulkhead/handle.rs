@@ -57,16 +57,9 @@ impl BulkheadHandle {
 ///
 /// [`KeyedBulkheadLayer::handle`]: super::KeyedBulkheadLayer::handle
 /// [`QueuedKeyedBulkheadLayer::handle`]: super::QueuedKeyedBulkheadLayer::handle
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyedBulkheadHandle<K> {
     pub(super) keys: ConstArc<Keys<K>>,
-}
-
-impl<K> Clone for KeyedBulkheadHandle<K> {
-    fn clone(&self) -> Self {
-        let keys = self.keys.clone();
-        Self { keys }
-    }
 }
 
 impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {

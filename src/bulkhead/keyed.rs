@@ -26,7 +26,7 @@ use crate::{
 /// See the [module docs](super#keys) for an example.
 ///
 /// [`BulkheadBuilder::keyed`]: super::BulkheadBuilder::keyed
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct KeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
@@ -53,19 +53,7 @@ impl<K, F, W, U> KeyedBulkheadLayer<K, F, W, U> {
     }
 }
 
-// Not derived: a key need not be `Clone` for that.
-impl<K, F: Clone, W: Clone, U: Clone> Clone for KeyedBulkheadLayer<K, F, W, U> {
-    fn clone(&self) -> Self {
-        Self {
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            weight: self.weight.clone(),
-            until: self.until.clone(),
-        }
-    }
-}
-
-impl<S, K, F: Clone, W: Clone, U: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W, U> {
+impl<S, K: Clone, F: Clone, W: Clone, U: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W, U> {
     type Service = KeyedBulkhead<S, K, F, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -88,7 +76,7 @@ impl<S, K, F: Clone, W: Clone, U: Clone> Layer<S> for KeyedBulkheadLayer<K, F, W
 ///
 /// [`BulkheadBuilder::keyed`]: super::BulkheadBuilder::keyed
 /// [`BulkheadBuilder::queue`]: super::BulkheadBuilder::queue
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct QueuedKeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
@@ -117,19 +105,7 @@ impl<K, F, W, U> QueuedKeyedBulkheadLayer<K, F, W, U> {
     }
 }
 
-impl<K, F: Clone, W: Clone, U: Clone> Clone for QueuedKeyedBulkheadLayer<K, F, W, U> {
-    fn clone(&self) -> Self {
-        Self {
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            weight: self.weight.clone(),
-            max_wait: self.max_wait,
-            until: self.until.clone(),
-        }
-    }
-}
-
-impl<S, K, F: Clone, W: Clone, U: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W, U> {
+impl<S, K: Clone, F: Clone, W: Clone, U: Clone> Layer<S> for QueuedKeyedBulkheadLayer<K, F, W, U> {
     type Service = QueuedKeyedBulkhead<S, K, F, W, U>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -97,7 +97,7 @@ where
 /// Always ready itself: every call makes a clone of the inner service ready, once it holds its permit.
 ///
 /// See the [module docs](super#keys) for an example.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct QueuedKeyedBulkhead<S, K, F, W = One, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
@@ -129,19 +129,6 @@ impl<S, K, F, W, U> QueuedKeyedBulkhead<S, K, F, W, U> {
     inner_accessors!();
 }
 
-impl<S: Clone, K, F: Clone, W: Clone, U: Clone> Clone for QueuedKeyedBulkhead<S, K, F, W, U> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            weight: self.weight.clone(),
-            max_wait: self.max_wait,
-            until: self.until.clone(),
-        }
-    }
-}
-
 impl<S, K, F, W, U, Req> Service<Req> for QueuedKeyedBulkhead<S, K, F, W, U>
 where
     S: Service<Req> + Clone,
@@ -165,7 +152,10 @@ where
         let of_key = self.key.with_key(&req, |key| self.keys.of(key));
         let call = match of_key {
             Some(of_key) => Call::ask(self.inner.clone(), req, of_key, cost, self.max_wait),
-            None => Call::refused(self.keys.metrics.reject(Reason::BulkheadFull), cost),
+            None => Call::refused(
+                self.keys.metrics.telemetry.reject(Reason::BulkheadFull),
+                cost,
+            ),
         };
         let until = self.until.clone();
         QueuedKeyedBulkheadFuture { call, until }
@@ -274,7 +264,9 @@ where
                     let source = source.take().expect("asks once");
                     match Wait::enter(source, *this.cost, cx.waker()) {
                         Entry::Admitted(permit) => Ok(permit),
-                        Entry::Full(source) => Err(source.metrics().reject(Reason::BulkheadFull)),
+                        Entry::Full(source) => {
+                            Err(source.metrics().telemetry.reject(Reason::BulkheadFull))
+                        }
                         Entry::Waiting(wait) => {
                             let (timer, reason) = timer(*this.max_wait);
                             this.state.set(State::Waiting {
@@ -297,16 +289,18 @@ where
                         }
                         Ok(permit)
                     }
-                    Poll::Ready(Err(Doomed)) => {
-                        Err(wait.source().metrics().reject(Reason::BulkheadFull))
-                    }
+                    Poll::Ready(Err(Doomed)) => Err(wait
+                        .source()
+                        .metrics()
+                        .telemetry
+                        .reject(Reason::BulkheadFull)),
                     Poll::Pending => {
                         // With no timer the wait ends with a permit only.
                         let Some(timer) = timer else {
                             return Poll::Pending;
                         };
                         ready!(timer.poll(cx));
-                        Err(wait.source().metrics().reject(*reason))
+                        Err(wait.source().metrics().telemetry.reject(*reason))
                     }
                 },
                 StateProj::Admitted { future, permit } => {
@@ -383,14 +377,8 @@ where
 
 /// When the wait is over, and why: the bound of the queue or the deadline, whichever comes first.
 fn timer(max_wait: Duration) -> (Option<Timer>, Reason) {
-    let bound = time::now().checked_add(max_wait);
-    let deadline = Context::current().deadline();
-    let (end, reason) = match (bound, deadline) {
-        (Some(bound), Some(deadline)) if deadline < bound => {
-            (Some(deadline), Reason::DeadlineExceeded)
-        }
-        (None, Some(deadline)) => (Some(deadline), Reason::DeadlineExceeded),
-        (bound, _) => (bound, Reason::QueueTimeout),
-    };
+    let bound = (time::now().checked_add(max_wait), Reason::QueueTimeout);
+    let deadline = (Context::current().deadline(), Reason::DeadlineExceeded);
+    let (end, reason) = time::earlier(bound, deadline);
     (end.map(Timer::until), reason)
 }

@@ -76,7 +76,7 @@ where
             State::admitted(permit, || self.inner.call(req))
         } else {
             // The inner service keeps the readiness it reported; the next call admitted uses it.
-            State::Rejected(self.shared.metrics.reject(Reason::BulkheadFull))
+            State::Rejected(self.shared.metrics.telemetry.reject(Reason::BulkheadFull))
         };
         let until = self.until.clone();
         BulkheadFuture { state, until }
@@ -86,7 +86,7 @@ where
 /// Refuses calls while too many of the same key are in flight.
 ///
 /// See the [module docs](super#keys) for an example.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyedBulkhead<S, K, F, W = One, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
@@ -115,18 +115,6 @@ impl<S, K, F, W, U> KeyedBulkhead<S, K, F, W, U> {
     inner_accessors!();
 }
 
-impl<S: Clone, K, F: Clone, W: Clone, U: Clone> Clone for KeyedBulkhead<S, K, F, W, U> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            weight: self.weight.clone(),
-            until: self.until.clone(),
-        }
-    }
-}
-
 impl<S, K, F, W, U, Req> Service<Req> for KeyedBulkhead<S, K, F, W, U>
 where
     S: Service<Req>,
@@ -152,7 +140,7 @@ where
             Some(of_key) if of_key.permits.try_take(cost.permits()) => {
                 State::admitted(Permit::taken(of_key, cost), || self.inner.call(req))
             }
-            _ => State::Rejected(self.keys.metrics.reject(Reason::BulkheadFull)),
+            _ => State::Rejected(self.keys.metrics.telemetry.reject(Reason::BulkheadFull)),
         };
         let until = self.until.clone();
         KeyedBulkheadFuture { state, until }

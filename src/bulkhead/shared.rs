@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::{
-    error::{Reason, Rejected},
+    error::Reason,
     permits::{Discipline, Permits},
     pooled::PooledArc,
     telemetry::{Ending, Gauge, Telemetry},
@@ -33,12 +33,6 @@ impl Metrics {
             limit: telemetry.gauge("steadfast_bulkhead_limit"),
             telemetry,
         }
-    }
-
-    /// Refuses a call.
-    pub(super) fn reject(&self, reason: Reason) -> Rejected {
-        self.telemetry.rejected(reason);
-        Rejected::new(self.telemetry.name(), reason)
     }
 }
 

@@ -165,8 +165,7 @@ impl<L: Side> Call<L> {
         let waited = self.began.map(since).unwrap_or_default();
         self.course.end(Ending::TimedOut);
         let telemetry = self.shared.telemetry();
-        telemetry.timed_out(Limit::Deadline, waited);
-        TimedOut::new(telemetry.name(), Limit::Deadline, waited)
+        telemetry.time_out(Limit::Deadline, waited)
     }
 }
 

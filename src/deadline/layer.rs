@@ -227,15 +227,8 @@ impl<T> DeadlineBuilder<T> {
             .max_refused_share
             .map(|share| Share::new("max_refused_share", share))
             .transpose()?;
-        let endings = [
-            Ending::Completed,
-            Ending::TimedOut,
-            Ending::Rejected,
-            Ending::Abandoned,
-            Ending::Panicked,
-        ];
         let reasons = [Reason::DeadlineExceeded, Reason::InvalidRequest];
-        let telemetry = Telemetry::new("deadline", self.name, &endings, &reasons);
+        let telemetry = Telemetry::new("deadline", self.name, &Ending::OF_LIMITED, &reasons);
         let headers = Field::ALL.map(Field::as_str);
         let shared = Shared {
             limits: self.limits,
@@ -303,7 +296,7 @@ impl Shared {
             self.telemetry.malformed(field.as_str());
         }
         if self.refuses_malformed {
-            return Err(self.refuse(Reason::InvalidRequest));
+            return Err(self.telemetry.reject(Reason::InvalidRequest));
         }
         Ok(())
     }
@@ -341,7 +334,7 @@ impl Shared {
         let is_too_late = left.is_some_and(|left| self.limits.is_too_late(left));
         let Some(share) = &self.share else {
             return if is_too_late {
-                Err(self.refuse(Reason::DeadlineExceeded))
+                Err(self.telemetry.reject(Reason::DeadlineExceeded))
             } else {
                 Ok(false)
             };
@@ -350,17 +343,11 @@ impl Shared {
         if !is_too_late {
             share.pass(now);
         } else if share.try_refuse(now) {
-            return Err(self.refuse(Reason::DeadlineExceeded));
+            return Err(self.telemetry.reject(Reason::DeadlineExceeded));
         } else {
             self.spared.increment(1);
             self.telemetry.spared(Reason::DeadlineExceeded);
         }
         Ok(is_too_late)
-    }
-
-    #[cold]
-    fn refuse(&self, reason: Reason) -> Rejected {
-        self.telemetry.rejected(reason);
-        Rejected::new(self.telemetry.name(), reason)
     }
 }

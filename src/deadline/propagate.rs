@@ -51,15 +51,8 @@ impl PropagateLayer {
     }
 
     fn build(builder: PropagateBuilder, root_timeout: Option<Duration>) -> Self {
-        let endings = [
-            Ending::Completed,
-            Ending::TimedOut,
-            Ending::Rejected,
-            Ending::Abandoned,
-            Ending::Panicked,
-        ];
         let reasons = [Reason::DeadlineExceeded];
-        let telemetry = Telemetry::new("propagate", builder.name, &endings, &reasons);
+        let telemetry = Telemetry::new("propagate", builder.name, &Ending::OF_LIMITED, &reasons);
         let shared = PooledArc::new(Shared {
             protocol: builder.protocol,
             root_timeout,
@@ -179,7 +172,7 @@ impl Shared {
             if let Some(deadline) = context.deadline() {
                 let left = deadline.saturating_duration_since(now);
                 if left < format.least() {
-                    return Err(this.refuse());
+                    return Err(this.telemetry.reject(Reason::DeadlineExceeded));
                 }
                 format.write_timeout(headers, left);
             }
@@ -187,13 +180,6 @@ impl Shared {
         format.write_attempt(headers, context.outgoing_attempt());
         format.write_criticality(headers, context.criticality());
         Ok(Call::begin(this, context, began))
-    }
-
-    #[cold]
-    fn refuse(&self) -> Rejected {
-        let reason = Reason::DeadlineExceeded;
-        self.telemetry.rejected(reason);
-        Rejected::new(self.telemetry.name(), reason)
     }
 }
 

@@ -38,6 +38,20 @@ pub(crate) fn since_unix_epoch() -> Duration {
     wall.saturating_sub(behind)
 }
 
+/// The earlier of two ends, with what it is the end of: the first where both are at once. `None` is an end
+/// that there is not, or that the clock cannot reach.
+#[inline]
+pub(crate) fn earlier<T>(
+    first: (Option<Instant>, T),
+    second: (Option<Instant>, T),
+) -> (Option<Instant>, T) {
+    match (first.0, second.0) {
+        (Some(one), Some(other)) if other < one => second,
+        (None, Some(_)) => second,
+        _ => first,
+    }
+}
+
 /// The moment from which a layer counts its nanoseconds.
 ///
 /// State machines and windows keep their times as one `u64`, which an atomic can hold: nanoseconds

@@ -62,13 +62,9 @@ impl Wait {
     #[inline]
     fn begin(limit: Duration) -> (Self, Option<Instant>) {
         let now = time::now();
-        let own = now.checked_add(limit);
-        let deadline = Context::current().deadline();
-        let (end, limit) = match (own, deadline) {
-            (Some(own), Some(deadline)) if deadline < own => (Some(deadline), Limit::Deadline),
-            (None, Some(deadline)) => (Some(deadline), Limit::Deadline),
-            (own, _) => (own, Limit::Timeout),
-        };
+        let own = (now.checked_add(limit), Limit::Timeout);
+        let deadline = (Context::current().deadline(), Limit::Deadline);
+        let (end, limit) = time::earlier(own, deadline);
         (Self::Begun(now, limit), end)
     }
 }
@@ -191,7 +187,7 @@ impl Call {
     #[inline]
     pub(super) fn begin(shared: &PooledArc<Shared>) -> Result<Self, Rejected> {
         if Context::current().is_expired() {
-            return Err(Self::refuse(shared));
+            return Err(shared.telemetry.reject(Reason::DeadlineExceeded));
         }
         Ok(Self {
             shared: shared.clone(),
@@ -199,18 +195,10 @@ impl Call {
         })
     }
 
-    #[inline(never)]
-    fn refuse(shared: &Shared) -> Rejected {
-        let rejected = Rejected::new(shared.telemetry.name(), Reason::DeadlineExceeded);
-        shared.telemetry.rejected(rejected.reason());
-        rejected
-    }
-
     fn time_out(&mut self, limit: Limit, began: Instant) -> TimedOut {
         let waited = time::now().saturating_duration_since(began);
         self.course.end(Ending::TimedOut);
-        self.shared.telemetry.timed_out(limit, waited);
-        TimedOut::new(self.shared.telemetry.name(), limit, waited)
+        self.shared.telemetry.time_out(limit, waited)
     }
 }
 

@@ -156,15 +156,8 @@ pooled!(Shared);
 
 impl Shared {
     pub(super) fn new(name: &'static str) -> Self {
-        let endings = [
-            Ending::Completed,
-            Ending::TimedOut,
-            Ending::Rejected,
-            Ending::Abandoned,
-            Ending::Panicked,
-        ];
         let reasons = [Reason::DeadlineExceeded];
-        let telemetry = Telemetry::new("timeout", name, &endings, &reasons);
+        let telemetry = Telemetry::new("timeout", name, &Ending::OF_LIMITED, &reasons);
         Self { telemetry }
     }
 }

@@ -12,15 +12,9 @@ use crate::{keyed::Room, sync::ConstArc};
 /// [`KeyedCircuitBreakerLayer::handle`]. Cheap to clone.
 ///
 /// [`KeyedCircuitBreakerLayer::handle`]: super::super::KeyedCircuitBreakerLayer::handle
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyedCircuitBreakerHandle<K> {
     keys: ConstArc<Keys<K>>,
-}
-
-impl<K> Clone for KeyedCircuitBreakerHandle<K> {
-    fn clone(&self) -> Self {
-        Self::new(self.keys.clone())
-    }
 }
 
 impl<K> KeyedCircuitBreakerHandle<K> {

@@ -28,7 +28,7 @@ use crate::{
 /// See the [module docs](super::super#keys) for an example.
 ///
 /// [`CircuitBreakerBuilder::keyed`]: super::super::CircuitBreakerBuilder::keyed
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct KeyedCircuitBreakerLayer<K, F, C = AnyError, U = Answered> {
     keys: ConstArc<Keys<K>>,
@@ -45,19 +45,7 @@ impl<K, F, C, U> KeyedCircuitBreakerLayer<K, F, C, U> {
     }
 }
 
-// Not derived: a key need not be `Clone` for that.
-impl<K, F: Clone, C: Clone, U: Clone> Clone for KeyedCircuitBreakerLayer<K, F, C, U> {
-    fn clone(&self) -> Self {
-        Self {
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            classifier: self.classifier.clone(),
-            until: self.until.clone(),
-        }
-    }
-}
-
-impl<S, K, F: Clone, C: Clone, U: Clone> Layer<S> for KeyedCircuitBreakerLayer<K, F, C, U> {
+impl<S, K: Clone, F: Clone, C: Clone, U: Clone> Layer<S> for KeyedCircuitBreakerLayer<K, F, C, U> {
     type Service = KeyedCircuitBreaker<S, K, F, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -26,7 +26,7 @@ use crate::{
 /// Refuses calls of a key while those of the same key fail.
 ///
 /// See the [module docs](super::super#keys) for an example.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyedCircuitBreaker<S, K, F, C = AnyError, U = Answered> {
     inner: S,
     keys: ConstArc<Keys<K>>,
@@ -53,18 +53,6 @@ impl<S, K, F, C, U> KeyedCircuitBreaker<S, K, F, C, U> {
     }
 
     inner_accessors!();
-}
-
-impl<S: Clone, K, F: Clone, C: Clone, U: Clone> Clone for KeyedCircuitBreaker<S, K, F, C, U> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            keys: self.keys.clone(),
-            key: self.key.clone(),
-            classifier: self.classifier.clone(),
-            until: self.until.clone(),
-        }
-    }
 }
 
 impl<S, K, F, C, U, Req> Service<Req> for KeyedCircuitBreaker<S, K, F, C, U>

@@ -194,11 +194,7 @@ impl Wait {
     fn limit(&mut self, total: Option<Duration>, deadline: Option<Instant>) {
         let began = time::now();
         let own = total.and_then(|total| began.checked_add(total));
-        let (end, limit) = match (own, deadline) {
-            (Some(own), Some(deadline)) if deadline < own => (Some(deadline), Limit::Deadline),
-            (None, Some(deadline)) => (Some(deadline), Limit::Deadline),
-            (own, _) => (own, Limit::Body),
-        };
+        let (end, limit) = time::earlier((own, Limit::Body), (deadline, Limit::Deadline));
         self.whole = Some(Whole { began, end, limit });
     }
 
@@ -251,9 +247,7 @@ impl Wait {
 
     fn time_out(&self, limit: Limit, began: Instant) -> TimedOut {
         let waited = time::now().saturating_duration_since(began);
-        let telemetry = &self.shared.telemetry;
-        telemetry.timed_out(limit, waited);
-        TimedOut::new(telemetry.name(), limit, waited)
+        self.shared.telemetry.time_out(limit, waited)
     }
 }
 
