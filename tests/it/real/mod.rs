@@ -38,6 +38,8 @@ mod deadline;
 mod end_of_body;
 mod hyper_client;
 mod local;
+#[cfg(all(feature = "axum", feature = "grpc"))]
+mod nginx;
 mod peer;
 mod reqwest_client;
 #[cfg(feature = "grpc")]
