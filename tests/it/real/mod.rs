@@ -36,6 +36,8 @@ mod boxed;
 #[cfg(all(feature = "axum", feature = "grpc"))]
 mod deadline;
 mod end_of_body;
+#[cfg(feature = "grpc")]
+mod grpc_retry;
 mod hyper_client;
 mod local;
 #[cfg(all(feature = "axum", feature = "grpc"))]
@@ -44,6 +46,7 @@ mod peer;
 mod reqwest_client;
 #[cfg(feature = "grpc")]
 mod tonic_channel;
+mod uploads;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

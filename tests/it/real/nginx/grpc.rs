@@ -9,7 +9,7 @@ use steadfast::{
     Context, LiftLayer, Verdict,
     circuit_breaker::State,
     deadline::{DeadlineLayer, PropagateLayer},
-    grpc::{AnswerRefusalsLayer, GrpcClassifier},
+    grpc::{AnswerRefusalsLayer, GrpcClassifier, retry},
     http::{bulkhead, circuit_breaker},
     retry::RetryLayer,
 };
@@ -23,9 +23,11 @@ use tower::{ServiceBuilder, ServiceExt};
 use super::Nginx;
 use crate::{
     real::{
-        every, ms,
+        every,
+        grpc_retry::retrying,
+        ms,
         peer::Absent,
-        tonic_channel::{asked, connect, echo_but, messages, question, serve},
+        tonic_channel::{asked, connect, echo, echo_but, messages, question, serve},
     },
     relay::{Answer, relay_client::RelayClient},
 };
@@ -178,16 +180,24 @@ async fn a_status_in_a_head_comes_with_its_pushback_and_one_in_trailers_reaches_
 }
 
 #[tokio::test]
-async fn its_own_502_which_tonic_cannot_read_is_unavailable_to_the_breaker() {
+async fn its_own_502_is_unavailable_and_tried_again_until_the_server_is_there() {
     let absent = Absent::new();
     let Some((_nginx, channel)) = before(&absent).await else {
         return;
     };
+    // To tonic's client it is none: that takes the page for messages.
     let breaker = circuit_breaker().classifier(GrpcClassifier::new());
     let breaker = breaker.consecutive_failures(1).build().unwrap();
     let handle = breaker.handle();
-    let status = client!(channel, breaker).ask(question()).await.unwrap_err();
-    // It takes the page for messages.
-    assert_eq!(status.code(), Code::Internal);
+    let status = client!(channel.clone(), breaker).ask(question()).await;
+    assert_eq!(status.unwrap_err().code(), Code::Internal);
     assert_eq!(handle.state(), State::Open);
+
+    let retry = retry().max_attempts(10_000).backoff(every(ms(5)));
+    let mut asks = retrying(channel, retry.without_budget());
+    let call = tokio::spawn(async move { asks.ask(question()).await });
+    sleep(ms(50)).await;
+    assert!(!call.is_finished());
+    serve(absent, tower::layer::util::Identity::new(), echo());
+    assert_eq!(call.await.unwrap().unwrap().into_inner().text, "who?");
 }
