@@ -73,6 +73,8 @@
 
 mod answer;
 mod classifier;
+#[cfg(all(test, not(steadfast_loom)))]
+mod fuzz_tests;
 mod named;
 mod pushback;
 mod retry;
