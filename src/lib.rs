@@ -125,6 +125,9 @@ pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 
+#[cfg(all(test, feature = "http", not(steadfast_loom)))]
+mod fuzz_tests;
+
 pub use builder::ServiceBuilderExt;
 pub use classify::{Classify, Verdict};
 pub use context::{Context, Criticality};
@@ -134,6 +137,6 @@ pub use error::{
 pub use run::Run;
 
 /// What the README shows compiles.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "axum", feature = "grpc"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -2,6 +2,7 @@
 
 use tonic::server::NamedService;
 
+use super::TrailersOnly;
 use crate::{
     bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
@@ -39,6 +40,7 @@ keep_name! {
     QueuedKeyedBulkhead<S, K, F, W, U>;
     ReadyTimeout<S, L>;
     Replay<S>;
-    Retry<S, C, Q, D>;
+    Retry<S, C, Q, D, U>;
     Timeout<S, L>;
+    TrailersOnly<S>;
 }

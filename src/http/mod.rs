@@ -86,6 +86,8 @@ mod body;
 mod classifier;
 mod custom;
 mod field;
+#[cfg(all(test, not(steadfast_loom)))]
+mod fuzz_tests;
 pub(crate) mod hint;
 mod idempotent;
 mod never_sent;

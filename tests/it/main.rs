@@ -34,5 +34,7 @@ mod http;
 mod http_hints;
 #[cfg(feature = "http")]
 mod real;
+#[cfg(feature = "grpc")]
+mod relay;
 #[cfg(feature = "http")]
 mod replay;
