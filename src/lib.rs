@@ -102,6 +102,7 @@ pub mod classify;
 pub mod until;
 mod oneshot;
 mod permits;
+pub mod queue;
 mod window;
 pub mod keyed;
 pub mod backoff;

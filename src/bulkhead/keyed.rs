@@ -6,11 +6,12 @@ use tower::Layer;
 
 use super::{
     KeyedBulkhead, KeyedBulkheadHandle, One, QueuedKeyedBulkhead,
-    shared::{Metrics, Source, Waiting},
+    shared::{Metrics, Source},
 };
 use crate::{
     keyed::{Held, KeyMetrics, KeyedMap, Rest, Room},
     permits::Permits,
+    queue::Queue,
     sync::{
         AtomicU64, ConstArc,
         Ordering::{Acquire, Release},
@@ -145,7 +146,7 @@ pub(super) struct Keys<K> {
     pub(super) map: KeyedMap<K, OfKey>,
     /// The limit of a key.
     max: AtomicU64,
-    waiting: Waiting,
+    queue: Queue,
     epoch: Epoch,
     pub(super) metrics: ConstArc<Metrics>,
     key_metrics: KeyMetrics,
@@ -156,7 +157,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         max_keys: NonZeroUsize,
         idle_time: Duration,
         max: usize,
-        waiting: Waiting,
+        queue: Queue,
         metrics: Metrics,
     ) -> Self {
         let max = max.min(Permits::MAX);
@@ -164,7 +165,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         Self {
             map: KeyedMap::new(max_keys, nanos(idle_time)),
             max: AtomicU64::new(max as u64),
-            waiting,
+            queue,
             epoch: Epoch::start(),
             key_metrics: KeyMetrics::new(&metrics.telemetry),
             metrics: ConstArc::new(metrics),
@@ -192,7 +193,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     {
         let max = self.max();
         let of_key = OfKey {
-            permits: self.waiting.permits(max),
+            permits: self.queue.permits(max),
             metrics: self.metrics.clone(),
         };
         // Nobody holds a permit of a key that is not in use, so there is nothing to remember.

@@ -1,10 +1,10 @@
 //! What the services of a layer share.
 
-use super::Queue;
 use crate::{
     error::Reason,
-    permits::{Discipline, Permits},
+    permits::Permits,
     pooled::PooledArc,
+    queue::Queue,
     telemetry::{Ending, Gauge, Telemetry},
 };
 
@@ -18,52 +18,22 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// `reasons` are those for which the bulkhead refuses.
-    pub(super) fn new(name: &'static str, reasons: &[Reason]) -> Self {
+    pub(super) fn new(name: &'static str, queue: &Queue) -> Self {
         let endings = [
             Ending::Completed,
             Ending::Rejected,
             Ending::Abandoned,
             Ending::Panicked,
         ];
-        let telemetry = Telemetry::new("bulkhead", name, &endings, reasons);
+        let mut reasons = vec![Reason::BulkheadFull];
+        reasons.extend(queue.reasons());
+        let telemetry = Telemetry::new("bulkhead", name, &endings, &reasons);
         Self {
             in_flight: telemetry.gauge("steadfast_bulkhead_in_flight"),
             waiting: telemetry.gauge("steadfast_bulkhead_waiting"),
             limit: telemetry.gauge("steadfast_bulkhead_limit"),
             telemetry,
         }
-    }
-}
-
-/// How calls may wait; not at all without a queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pub(super) capacity: usize,
-    pub(super) discipline: Discipline,
-}
-
-impl Waiting {
-    pub(super) const NOT: Self = Self {
-        capacity: 0,
-        discipline: Discipline::Fifo,
-    };
-
-    pub(super) const fn in_queue(queue: &Queue) -> Self {
-        let Queue {
-            capacity,
-            max_wait,
-            discipline,
-        } = *queue;
-        let capacity = if max_wait.is_zero() { 0 } else { capacity };
-        Self {
-            capacity,
-            discipline,
-        }
-    }
-
-    pub(super) fn permits(self, max: usize) -> Permits {
-        Permits::new(max, self.capacity, self.discipline)
     }
 }
 

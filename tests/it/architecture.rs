@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 17] = [
+const CORE: [&str; 18] = [
     "error",
     "sync",
     "pooled",
@@ -24,6 +24,7 @@ const CORE: [&str; 17] = [
     "until",
     "oneshot",
     "permits",
+    "queue",
     "window",
     "keyed",
     "backoff",
