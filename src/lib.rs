@@ -90,6 +90,8 @@ mod macros;
 
 // The core, by rank: a module imports only modules above it.
 pub mod error;
+mod foreign;
+mod mode;
 mod sync;
 #[macro_use]
 mod pooled;
@@ -109,6 +111,7 @@ pub mod backoff;
 pub mod budget;
 
 // The layers: each imports the core, and none another.
+pub mod adaptive;
 pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "http")]

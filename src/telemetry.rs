@@ -330,6 +330,23 @@ impl Telemetry {
         );
     }
 
+    /// The layer changes its limit by itself.
+    pub(crate) fn limit_changed(&self, from: u32, to: u32) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, from, to,
+            "limit changed"
+        );
+    }
+
+    /// An algorithm of the user's panicked, which left the limit as it was.
+    #[cold]
+    pub(crate) fn algorithm_panicked(&self) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "limit algorithm panicked"
+        );
+    }
+
     /// The layer lets a call pass that it would refuse if it did more than observe.
     pub(crate) fn spared(&self, reason: Reason) {
         tracing::debug!(

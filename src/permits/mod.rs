@@ -20,7 +20,7 @@ use crate::sync::{
     lock,
 };
 use queue::{Left, Queue};
-use word::Word;
+pub(crate) use word::Word;
 
 /// So many slots, of which some are taken and for which some wait. Who asks takes several at once, or
 /// none: 1..=[`Permits::MAX`] and one, which are more than there can be.
@@ -122,31 +122,37 @@ impl Permits {
         }
     }
 
-    /// Gives slots back that were taken.
+    /// Gives slots back that were taken. Returns what was left by that.
     #[inline]
-    pub(crate) fn give_back(&self, slots: u32) {
+    pub(crate) fn give_back(&self, slots: u32) -> Word {
         let word = self
             .update(|word| word.give_back(slots))
             .expect("the slots were taken");
         if word.waiting > 0 {
             self.hand_on();
         }
+        word
     }
 
     /// Changes the limit. Who holds slots keeps them: a lower limit takes effect as they give back. Who
     /// waits for more than it is told so when next in turn.
     pub(crate) fn resize(&self, limit: usize) {
-        let word = self
-            .update(|word| Some(word.with_limit(limit)))
-            .expect("any limit will do");
+        let word = self.set_limit(limit);
         if word.waiting > 0 {
             self.hand_on();
         }
     }
 
+    /// [Resizes](Self::resize), and serves nobody by that: for who holds a lock, and will
+    /// [hand on](Self::hand_on) without it.
+    pub(crate) fn set_limit(&self, limit: usize) -> Word {
+        self.update(|word| Some(word.with_limit(limit)))
+            .expect("any limit will do")
+    }
+
     /// Gives free slots to those who wait, in turn.
     #[cold]
-    fn hand_on(&self) {
+    pub(crate) fn hand_on(&self) {
         loop {
             let mut queue = lock(&self.queue);
             let Some(slots) = queue.wanted() else { return };

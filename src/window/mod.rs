@@ -13,7 +13,7 @@ mod loom_tests;
 mod quantile;
 mod ratio;
 #[cfg(all(test, not(steadfast_loom)))]
-mod tests;
+pub(crate) mod tests;
 mod time;
 
 pub(crate) use count::CountWindow;

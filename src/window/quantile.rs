@@ -51,7 +51,7 @@ impl RollingQuantile {
             before: Tally::EMPTY,
         });
         Self {
-            tail: f64::from(1_000_000 - quantile.millionths()) / 1e6,
+            tail: quantile.tail(),
             minimum: minimum.into(),
             slice_nanos,
             turns_at: AtomicU64::new(slice_nanos),

@@ -11,8 +11,10 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 18] = [
+const CORE: [&str; 20] = [
     "error",
+    "foreign",
+    "mode",
     "sync",
     "pooled",
     "time",
@@ -31,7 +33,8 @@ const CORE: [&str; 18] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 5] = [
+const LAYERS: [&str; 6] = [
+    "adaptive",
     "bulkhead",
     "circuit_breaker",
     "deadline",
