@@ -91,13 +91,13 @@ mod macros;
 // The core, by rank: a module imports only modules above it.
 pub mod error;
 mod foreign;
-mod mode;
 mod sync;
 #[macro_use]
 mod pooled;
 mod time;
 mod rng;
 pub mod telemetry;
+mod mode;
 mod origin;
 pub mod context;
 pub mod classify;

@@ -405,6 +405,13 @@ impl Telemetry {
     }
 }
 
+/// Sets the gauge of `now` to one, and the others to zero.
+pub(crate) fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
+    for (gauge, it) in gauges.iter().zip(all) {
+        gauge.set(if it == now { 1.0 } else { 0.0 });
+    }
+}
+
 /// `future`, which keeps the current span wherever it is polled.
 pub(crate) fn in_current_span<F: Future>(future: F) -> impl Future<Output = F::Output> {
     future.in_current_span()

@@ -186,10 +186,9 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
             queue.permits(initial),
             bounded,
             sampling.check()?,
-            self.mode,
             Box::new(self.algorithm),
         );
-        let shared = Shared::new(limiter, Metrics::new(self.name, &queue));
+        let shared = Shared::new(limiter, self.mode, Metrics::new(self.name, &queue));
         Ok(AdaptiveLayer::new(
             shared,
             self.classifier,

@@ -3,8 +3,9 @@
 use std::task::Poll;
 
 use super::{
-    limiter::{Pass, Told},
-    shared::Shared,
+    Mode,
+    limiter::Told,
+    shared::{Pass, Shared},
 };
 use crate::{
     classify::{FailureKind, Judgement, Verdict},
@@ -32,9 +33,9 @@ enum Kind {
     Sampled { generation: u32, began: u64 },
     /// Holds a permit.
     Unsampled,
-    /// The limiter only observes, and would have refused it.
+    /// The layer only observes, and would have refused it.
     Spared,
-    /// The limiter is disabled.
+    /// The layer is disabled.
     Unwatched,
 }
 
@@ -62,10 +63,8 @@ impl Call {
             Pass::Spared => Kind::Spared,
             Pass::Unwatched => Kind::Unwatched,
         };
-        match pass {
-            Pass::Admitted(_) => shared.metrics.in_flight.increment(1.0),
-            Pass::Spared => shared.spared(),
-            Pass::Unwatched => {}
+        if let Pass::Admitted(_) = pass {
+            shared.metrics.in_flight.increment(1.0);
         }
         Self {
             shared,
@@ -128,6 +127,9 @@ impl Call {
         if let (Kind::Sampled { generation, began }, Some(told), Some(now)) = (self.kind, told, now)
         {
             let shared = &*self.shared;
+            if shared.mode.get() == Mode::Disabled {
+                return;
+            }
             let nanos = now.saturating_sub(began);
             let limiter = &shared.limiter;
             limiter.ended(generation, told, nanos, now, |tuned| shared.tuned(tuned));

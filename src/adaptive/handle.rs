@@ -50,7 +50,7 @@ impl AdaptiveHandle {
             max_limit: bounded.max as usize,
             in_flight: word.taken as usize,
             waiting: word.waiting as usize,
-            mode: limiter.standing().mode,
+            mode: self.mode(),
             sample,
         }
     }
@@ -58,7 +58,7 @@ impl AdaptiveHandle {
     /// What the layer does.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.shared.limiter.standing().mode
+        self.shared.mode.get()
     }
 
     /// Has the layer do so from now on. Calls in flight, and those that wait, go on as they began; what was
@@ -73,7 +73,7 @@ impl AdaptiveHandle {
     /// Never blocks a call, and cuts none: where more are in flight they run to their end, and none begins
     /// until there are fewer. Where the limit grows, those who wait are let in at once.
     pub fn set_limit(&self, limit: usize) {
-        self.shared.set_limit(limit);
+        self.shared.intervene(|bounded| bounded.set(limit as f64));
     }
 
     /// Keeps the limit within `min..=max` from now on, otherwise as [`set_limit`](Self::set_limit). Where
@@ -84,7 +84,8 @@ impl AdaptiveHandle {
     /// If `min` is zero, or above `max`, or `max` more than 2,097,151; then nothing is changed.
     pub fn set_bounds(&self, min: usize, max: usize) -> Result<(), InvalidSetting> {
         let (min, max) = Bounds { min, max }.check()?;
-        self.shared.set_bounds(min, max);
+        self.shared
+            .intervene(|bounded| bounded.set_bounds(min, max));
         Ok(())
     }
 }

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     foreign,
-    mode::Mode,
     permits::{Permits, Word},
     sync::{
         AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard,
@@ -29,25 +28,21 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    fn set(&mut self, limit: f64) {
+    /// Sets the limit, or the bound that is nearest to it.
+    pub(super) fn set(&mut self, limit: f64) {
         self.limit = limit.clamp(self.min.into(), self.max.into());
     }
 
-    /// By how many calls it is admitted.
+    /// Sets the bounds, of which the caller has checked that they can be.
+    pub(super) fn set_bounds(&mut self, min: u32, max: u32) {
+        (self.min, self.max) = (min, max);
+        self.set(self.limit);
+    }
+
+    /// How many calls may be in flight.
     pub(super) fn calls(self) -> usize {
         self.limit as usize
     }
-}
-
-/// How a call was let pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    /// With a permit, in this generation.
-    Admitted(u32),
-    /// Without one: the limiter would have refused it.
-    Spared,
-    /// Without one: the limiter is disabled.
-    Unwatched,
 }
 
 /// What the end of a call says.
@@ -119,12 +114,11 @@ impl Limiter {
         permits: Permits,
         bounded: Bounded,
         pace: Pace,
-        mode: Mode,
         algorithm: Box<dyn Limit>,
     ) -> Self {
         let limiter = Self {
             permits,
-            standing: AtomicU64::new(Standing::new(mode).pack()),
+            standing: AtomicU64::new(Standing::default().pack()),
             pace,
             seen: Seen {
                 in_flight: AtomicU32::new(0),
@@ -152,23 +146,16 @@ impl Limiter {
         &self.permits
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        // Acquire: see `admit`.
+    fn standing(&self) -> Standing {
+        // Acquire: see `generation`.
         Standing::unpack(self.standing.load(Acquire))
     }
 
-    /// Takes a permit, if one is free or none is needed.
+    /// That in which a call begins. To be asked before it takes its permit: who sees a generation sees the
+    /// limit that it began with, so none that was admitted under the limit before is counted for it.
     #[inline]
-    pub(super) fn admit(&self) -> Option<Pass> {
-        // Before the permit is taken. Who sees a generation sees the limit that it began with, so none
-        // that was admitted under the limit before is counted for it.
-        let standing = self.standing();
-        match standing.mode {
-            Mode::Disabled => Some(Pass::Unwatched),
-            _ if self.permits.try_take(1) => Some(Pass::Admitted(standing.generation)),
-            Mode::ObserveOnly => Some(Pass::Spared),
-            Mode::Enabled => None,
-        }
+    pub(super) fn generation(&self) -> u32 {
+        self.standing().generation
     }
 
     /// Gives a permit back.
@@ -195,11 +182,7 @@ impl Limiter {
         now: u64,
         tell: impl FnOnce(&Tuned),
     ) {
-        let standing = self.standing();
-        if standing.mode == Mode::Disabled {
-            return;
-        }
-        let is_of_now = standing.generation == generation;
+        let is_of_now = self.generation() == generation;
         match self.pace {
             Pace::EveryCall => {
                 self.count(generation, told);
@@ -252,7 +235,7 @@ impl Limiter {
         let Some(tuner) = try_lock(&self.tuner) else {
             return;
         };
-        if self.standing().generation != generation {
+        if self.generation() != generation {
             return; // the limit has changed just now
         }
         let took = Duration::from_nanos(nanos);
@@ -370,7 +353,7 @@ impl Limiter {
             self.update(|standing| Some(standing.without_drops(dropped)));
         } else {
             word = self.permits.set_limit(calls);
-            self.renew(self.standing().mode);
+            self.renew();
         }
         tuner.since = now;
         tuner.others_before = self.seen.others.load(Relaxed);
@@ -379,8 +362,8 @@ impl Limiter {
     }
 
     /// Begins a generation, under the lock of the tuner.
-    fn renew(&self, mode: Mode) {
-        let next = self.standing().next(mode);
+    fn renew(&self) {
+        let next = self.standing().next();
         // Release: who sees the new generation sees the limit that was set before it. What another counts
         // in between is of the generation that is over.
         self.standing.store(next.pack(), Release);
@@ -393,43 +376,16 @@ impl Limiter {
         }
     }
 
-    /// Changes bounds and limit, or the mode, and begins with what is seen from now on.
-    fn intervene(&self, now: u64, change: impl FnOnce(&mut Bounded, &mut Mode)) -> Word {
+    /// Changes bounds and limit, and begins with what is seen from now on.
+    pub(super) fn intervene(&self, now: u64, change: impl FnOnce(&mut Bounded)) -> Word {
         let mut tuner = lock(&self.tuner);
-        let mut mode = self.standing().mode;
-        change(&mut tuner.bounded, &mut mode);
+        change(&mut tuner.bounded);
         tuner.latencies_before = self.seen.latencies.read();
         let word = self.begin(&mut tuner, 0, now);
-        self.renew(mode);
+        self.renew();
         drop(tuner);
         self.serve(word);
         word
-    }
-
-    /// The least and the greatest limit from now on, of which the caller has checked that they can be.
-    pub(super) fn set_bounds(&self, min: u32, max: u32, now: u64) -> Word {
-        self.intervene(now, |bounded, _| {
-            *bounded = Bounded {
-                min,
-                max,
-                limit: bounded.limit,
-            };
-            bounded.set(bounded.limit);
-        })
-    }
-
-    /// The limit from which to go on.
-    pub(super) fn set_limit(&self, limit: usize, now: u64) -> Word {
-        self.intervene(now, |bounded, _| bounded.set(limit as f64))
-    }
-
-    /// Returns the mode before.
-    pub(super) fn set_mode(&self, mode: Mode, now: u64) -> Mode {
-        let mut before = mode;
-        self.intervene(now, |_, current| {
-            before = std::mem::replace(current, mode);
-        });
-        before
     }
 
     /// The limit with its bounds, and the last sample.

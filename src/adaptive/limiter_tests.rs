@@ -6,11 +6,10 @@ use proptest::prelude::*;
 
 use super::{
     limit::{Limit, Sample},
-    limiter::{Bounded, Limiter, Pass, Told, Tuned},
+    limiter::{Bounded, Limiter, Told, Tuned},
     sampling::{Sampling, Windows},
 };
 use crate::{
-    mode::Mode,
     queue::Queue,
     window::{
         Sample as Took,
@@ -66,15 +65,21 @@ fn limiter(limit: u32, sampling: Sampling) -> (Limiter, Scripted) {
     let algorithm = Scripted::default();
     let boxed = Box::new(algorithm.clone());
     let pace = sampling.check().unwrap();
-    let limiter = Limiter::new(permits, bounded, pace, Mode::Enabled, boxed);
+    let limiter = Limiter::new(permits, bounded, pace, boxed);
     (limiter, algorithm)
 }
 
+fn try_begin(limiter: &Limiter) -> Option<u32> {
+    let generation = limiter.generation();
+    limiter.permits().try_take(1).then_some(generation)
+}
+
 fn begin(limiter: &Limiter) -> u32 {
-    match limiter.admit() {
-        Some(Pass::Admitted(generation)) => generation,
-        pass => panic!("{pass:?}"),
-    }
+    try_begin(limiter).expect("a permit")
+}
+
+fn set_limit(limiter: &Limiter, limit: usize, now: u64) {
+    limiter.intervene(now, |bounded| bounded.set(limit as f64));
 }
 
 fn end(limiter: &Limiter, generation: u32, told: Told, nanos: u64, now: u64) -> Option<Tuned> {
@@ -272,22 +277,20 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
                 model.says = Some(limit);
             }
             Step::SetLimit(limit) => {
-                limiter.set_limit(limit, model.now);
+                set_limit(&limiter, limit, model.now);
                 model.set(limit as f64);
                 model.change();
                 model.begin_sample();
             }
-            Step::Begin => match limiter.admit() {
-                Some(Pass::Admitted(generation)) => {
-                    prop_assert!(model.in_flight.len() < model.calls());
+            Step::Begin => {
+                let generation = try_begin(&limiter);
+                let has_room = model.in_flight.len() < model.calls();
+                prop_assert_eq!(generation.is_some(), has_room);
+                if let Some(generation) = generation {
                     generations.push(generation);
                     model.in_flight.push(model.changes);
                 }
-                pass => {
-                    prop_assert_eq!(pass, None);
-                    prop_assert!(model.in_flight.len() >= model.calls());
-                }
-            },
+            }
             Step::End(nth, told, nanos) if !generations.is_empty() => {
                 let nth = nth % generations.len();
                 let generation = generations.remove(nth);
@@ -390,7 +393,7 @@ fn an_algorithm_that_panics_leaves_the_limit_and_is_asked_again() {
     let pace = Sampling::EveryCall.check().unwrap();
     let algorithm = Box::new(Panics(0));
     let permits = Queue::NONE.permits(7);
-    let limiter = Limiter::new(permits, bounded, pace, Mode::Enabled, algorithm);
+    let limiter = Limiter::new(permits, bounded, pace, algorithm);
     let limits = [(true, 7), (true, 7), (false, 8)];
     for expected in limits {
         let tuned = end(&limiter, begin(&limiter), Told::Completed, MS, 0).unwrap();
@@ -442,39 +445,29 @@ fn the_longest_windows_do_not_overflow() {
         u64::MAX / 2,
     );
     assert_eq!(algorithm.samples(), 0);
-    limiter.set_limit(8, u64::MAX / 2);
+    set_limit(&limiter, 8, u64::MAX / 2);
     end(&limiter, begin(&limiter), Told::Completed, MS, u64::MAX - 1);
     assert_eq!(algorithm.samples(), 0);
 }
 
 #[test]
-fn what_is_observed_or_disabled_passes_and_takes_no_permit() {
-    let (limiter, algorithm) = limiter(1, Sampling::EveryCall);
-    limiter.set_mode(Mode::ObserveOnly, 0);
-    let admitted = begin(&limiter);
-    assert_eq!(limiter.admit(), Some(Pass::Spared));
-    assert_eq!(limiter.permits().load().taken, 1);
-    assert!(end(&limiter, admitted, Told::Completed, MS, 0).is_some());
-
-    let admitted = begin(&limiter);
-    limiter.set_mode(Mode::Disabled, 0);
-    assert_eq!(limiter.admit(), Some(Pass::Unwatched));
-    assert!(end(&limiter, admitted, Told::Overloaded, MS, 0).is_none());
+fn where_the_limit_was_set_from_outside_nothing_is_left_of_what_was_seen_before() {
+    let (limiter, algorithm) = limiter(9, windows());
+    let (early, refused) = (begin(&limiter), begin(&limiter));
+    for told in [Told::Completed, Told::Overloaded, Told::Failed] {
+        end(&limiter, begin(&limiter), told, MS, MS);
+    }
+    set_limit(&limiter, 9, 50 * MS); // the same
+    end(&limiter, refused, Told::Overloaded, MS, 50 * MS);
+    end(&limiter, early, Told::Completed, MS, 150 * MS);
+    for _ in 0..3 {
+        assert_eq!(algorithm.samples(), 0);
+        end(&limiter, begin(&limiter), Told::Completed, 2 * MS, 150 * MS);
+    }
+    let sample = algorithm.last();
+    assert_eq!(sample.elapsed.as_millis(), 100);
     assert_eq!(
-        limiter.permits().load().taken,
-        0,
-        "what it held has come back"
+        (sample.completed, sample.measured, sample.dropped),
+        (4, 3, 0)
     );
-    assert_eq!(algorithm.samples(), 1);
-
-    limiter.set_mode(Mode::Enabled, 9 * MS);
-    let admitted = begin(&limiter);
-    assert_eq!(limiter.admit(), None);
-    let tuned = end(&limiter, admitted, Told::Completed, MS, 10 * MS).unwrap();
-    assert_eq!(
-        tuned.sample.elapsed.as_millis(),
-        1,
-        "of what was before nothing is left"
-    );
-    assert_eq!(tuned.sample.dropped, 0);
 }

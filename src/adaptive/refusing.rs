@@ -75,7 +75,7 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let is_sampled = self.sampled.is_sampled(&req);
-        let state = match self.shared.limiter.admit() {
+        let state = match self.shared.admit() {
             Some(pass) => {
                 let mut call = Call::begin(self.shared.clone(), pass, is_sampled);
                 let future = self.inner.call(req);

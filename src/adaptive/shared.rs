@@ -1,12 +1,11 @@
 //! What the services of a layer share.
 
-use super::limiter::{Limiter, Tuned};
+use super::limiter::{Bounded, Limiter, Tuned};
 use crate::{
     error::Reason,
-    mode::Mode,
+    mode::{Mode, Switch},
     permits::Word,
     queue::Queue,
-    sync::{Mutex, lock},
     telemetry::{Counter, Ending, Gauge, Telemetry},
     time::Epoch,
 };
@@ -20,8 +19,6 @@ pub(super) struct Metrics {
     limit: Gauge,
     latency: Gauge,
     spared: Counter,
-    /// Written by one at a time, so that exactly one of them is 1.
-    modes: Mutex<[Gauge; Mode::ALL.len()]>,
 }
 
 impl Metrics {
@@ -38,23 +35,33 @@ impl Metrics {
         ];
         let reasons = [&[Reason::LimitReached], queue.reasons()].concat();
         let telemetry = Telemetry::new("adaptive", name, &endings, &reasons);
-        let modes = Mode::ALL.map(Mode::as_str);
         Self {
             in_flight: telemetry.gauge("steadfast_adaptive_in_flight"),
             waiting: telemetry.gauge("steadfast_adaptive_waiting"),
             limit: telemetry.gauge("steadfast_adaptive_limit"),
             latency: telemetry.gauge("steadfast_adaptive_latency_seconds"),
             spared: telemetry.counter("steadfast_adaptive_spared_total"),
-            modes: Mutex::new(telemetry.gauges("steadfast_adaptive_mode", "mode", modes)),
             telemetry,
         }
     }
+}
+
+/// How a call was let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// With a permit, in this generation.
+    Admitted(u32),
+    /// Without one: the layer only observes, and would have refused it.
+    Spared,
+    /// Without one: the layer is disabled.
+    Unwatched,
 }
 
 /// A limiter, and what is around it.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limiter: Limiter,
+    pub(super) mode: Switch,
     pub(super) metrics: Metrics,
     epoch: Epoch,
 }
@@ -62,14 +69,14 @@ pub(super) struct Shared {
 pooled!(Shared);
 
 impl Shared {
-    pub(super) fn new(limiter: Limiter, metrics: Metrics) -> Self {
+    pub(super) fn new(limiter: Limiter, mode: Mode, metrics: Metrics) -> Self {
         let shared = Self {
             limiter,
+            mode: Switch::new(mode, "steadfast_adaptive_mode", &metrics.telemetry),
             metrics,
             epoch: Epoch::start(),
         };
         shared.show_limit(shared.limiter.permits().load());
-        shared.show_mode();
         shared
     }
 
@@ -85,11 +92,26 @@ impl Shared {
         self.metrics.in_flight.decrement(1.0);
     }
 
-    /// A call passes that would have been refused.
+    /// Lets a call pass, unless the limit is reached.
+    #[inline]
+    pub(super) fn admit(&self) -> Option<Pass> {
+        let mode = self.mode.get();
+        if mode == Mode::Disabled {
+            return Some(Pass::Unwatched);
+        }
+        let generation = self.limiter.generation();
+        if self.limiter.permits().try_take(1) {
+            Some(Pass::Admitted(generation))
+        } else {
+            (mode == Mode::ObserveOnly).then(|| self.spare())
+        }
+    }
+
     #[cold]
-    pub(super) fn spared(&self) {
+    fn spare(&self) -> Pass {
         self.metrics.spared.increment(1);
         self.metrics.telemetry.spared(Reason::LimitReached);
+        Pass::Spared
     }
 
     pub(super) fn tuned(&self, tuned: &Tuned) {
@@ -105,32 +127,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn set_bounds(&self, min: u32, max: u32) {
-        self.show_limit(self.limiter.set_bounds(min, max, self.nanos_now()));
-    }
-
-    pub(super) fn set_limit(&self, limit: usize) {
-        self.show_limit(self.limiter.set_limit(limit, self.nanos_now()));
+    pub(super) fn intervene(&self, change: impl FnOnce(&mut Bounded)) {
+        self.show_limit(self.limiter.intervene(self.nanos_now(), change));
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
-        let before = self.limiter.set_mode(mode, self.nanos_now());
-        if before != mode {
-            self.show_mode();
-            let telemetry = &self.metrics.telemetry;
-            telemetry.mode_changed(before.as_str(), mode.as_str());
-        }
+        self.mode.set(mode, &self.metrics.telemetry);
+        // What was seen in one mode is nothing to go by in the other.
+        self.intervene(|_| {});
     }
 
     fn show_limit(&self, word: Word) {
         self.metrics.limit.set(word.limit);
-    }
-
-    fn show_mode(&self) {
-        let modes = lock(&self.metrics.modes);
-        let mode = self.limiter.standing().mode;
-        for (gauge, it) in modes.iter().zip(Mode::ALL) {
-            gauge.set(if it == mode { 1.0 } else { 0.0 });
-        }
     }
 }

@@ -14,12 +14,12 @@ use std::{
 const CORE: [&str; 20] = [
     "error",
     "foreign",
-    "mode",
     "sync",
     "pooled",
     "time",
     "rng",
     "telemetry",
+    "mode",
     "origin",
     "context",
     "classify",
