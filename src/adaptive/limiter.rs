@@ -93,6 +93,8 @@ struct Seen {
     latest: AtomicU64,
     /// Answered calls that are not among the exact latencies. Only ever added to.
     others: AtomicU32,
+    /// The shortest that was exact, in nanoseconds.
+    least: AtomicU64,
     latencies: Histogram,
 }
 
@@ -126,6 +128,7 @@ impl Limiter {
                 due: AtomicU64::new(0),
                 latest: AtomicU64::new(0),
                 others: AtomicU32::new(0),
+                least: AtomicU64::new(u64::MAX),
                 latencies: Histogram::new(),
             },
             tuner: Mutex::new(Tuner {
@@ -192,7 +195,7 @@ impl Limiter {
             }
             Pace::Windows { .. } => {
                 if told == Told::Completed && is_of_now {
-                    self.seen.latencies.add(Took::Exact(nanos));
+                    self.seen.latency(nanos);
                 } else {
                     self.count(generation, told);
                     if is_of_now && told != Told::Overloaded {
@@ -290,7 +293,7 @@ impl Limiter {
         };
         let sample = Sample {
             latency,
-            min_latency: seen.least().map(Duration::from_nanos),
+            min_latency: self.seen.least(),
             measured: measured as u32,
             completed: self
                 .others_since(&tuner)
@@ -412,6 +415,20 @@ impl Limiter {
 }
 
 impl Seen {
+    #[inline]
+    fn latency(&self, nanos: u64) {
+        self.latencies.add(Took::Exact(nanos));
+        // Relaxed, and looked at first: as in `in_flight`.
+        if nanos < self.least.load(Relaxed) {
+            self.least.fetch_min(nanos, Relaxed);
+        }
+    }
+
+    fn least(&self) -> Option<Duration> {
+        let least = self.least.load(Relaxed);
+        (least < u64::MAX).then(|| Duration::from_nanos(least))
+    }
+
     /// So many were in flight when a call ended, and this is what is left.
     #[inline]
     fn in_flight(&self, in_flight: u32, left: Word) {
@@ -430,6 +447,7 @@ impl Seen {
     fn begin(&self, pace: Pace, in_flight: u32, now: u64) {
         self.in_flight.store(in_flight, Relaxed);
         self.limited.store(false, Relaxed);
+        self.least.store(u64::MAX, Relaxed);
         if let Pace::Windows {
             least, greatest, ..
         } = pace

@@ -27,6 +27,13 @@
 //! | algorithm | goes by |
 //! |---|---|
 //! | [`Aimd`] | drops |
+//! | [`Vegas`] | how many calls queue, by the latency over the shortest |
+//! | [`Gradient`] | the shortest latency over the present one |
+//! | [`Gradient2`] | a long average of the latency over the present one |
+//! | [`EnvoyGradient`] | a latency that is measured from time to time, over the present one |
+//! | [`LittlesLaw`] | a latency to aim at, and the throughput |
+//! | [`Bbr`] | the greatest throughput times the least latency, while under load |
+//! | [`Correlated`] | what more calls in flight get done, before another algorithm |
 //!
 //! Each has its source and its known weakness in its docs.
 //!
@@ -82,27 +89,45 @@
 //! ```
 
 mod aimd;
+#[cfg(all(test, not(steadfast_loom)))]
+mod algorithm_tests;
+mod bbr;
 mod builder;
 mod call;
+mod correlated;
+mod envoy;
+mod gradient;
+mod gradient2;
 mod handle;
+mod jitter;
 mod layer;
 mod limit;
 mod limiter;
 #[cfg(all(test, not(steadfast_loom)))]
 mod limiter_tests;
+mod little;
+mod numbers;
 mod refusing;
 mod sampled;
 mod sampling;
 mod shared;
 mod standing;
+mod vegas;
 
 pub use crate::mode::Mode;
 pub use aimd::Aimd;
+pub use bbr::Bbr;
 pub use builder::AdaptiveBuilder;
 pub use call::HeldPermit;
+pub use correlated::Correlated;
+pub use envoy::EnvoyGradient;
+pub use gradient::Gradient;
+pub use gradient2::Gradient2;
 pub use handle::{AdaptiveHandle, AdaptiveSnapshot};
 pub use layer::AdaptiveLayer;
 pub use limit::{Limit, Sample};
+pub use little::LittlesLaw;
 pub use refusing::{Adaptive, AdaptiveFuture};
 pub use sampled::{All, SampleIf};
 pub use sampling::{Sampling, Windows};
+pub use vegas::Vegas;

@@ -118,12 +118,6 @@ impl Tally {
         self.0.iter().flatten().map(|count| u64::from(*count)).sum()
     }
 
-    /// The shortest that was exact.
-    pub(crate) fn least(&self) -> Option<u64> {
-        let bucket = self.0.iter().position(|[exact, _]| *exact > 0)?;
-        Some(Bucket(bucket).middle())
-    }
-
     /// The quantile beyond which `tail` of the durations lie.
     ///
     /// A duration that was cut short is not lost, and is not taken for a short one: it counts as longer than
