@@ -154,7 +154,6 @@ impl<W, U> BulkheadBuilder<Queue, W, (), U> {
         let permits = self.queue.permits(self.max);
         QueuedBulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
-            max_wait: self.queue.max_wait(),
             weight: self.weight,
             until: self.until,
         }
@@ -184,12 +183,8 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<Queue, W, Keyed<K
     pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
         let metrics = Metrics::new(self.name, &self.queue);
         let keys = self.keys.build(self.max, self.queue, metrics)?;
-        let max_wait = self.queue.max_wait();
         let (key, weight) = (self.keys.key, self.weight);
-        let until = self.until;
-        Ok(QueuedKeyedBulkheadLayer::new(
-            keys, key, weight, max_wait, until,
-        ))
+        Ok(QueuedKeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
 }
 

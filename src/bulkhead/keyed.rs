@@ -6,7 +6,7 @@ use tower::Layer;
 
 use super::{
     KeyedBulkhead, KeyedBulkheadHandle, One, QueuedKeyedBulkhead,
-    shared::{Metrics, Source},
+    shared::{Metrics, source},
 };
 use crate::{
     keyed::{Held, KeyMetrics, KeyedMap, Rest, Room},
@@ -83,17 +83,15 @@ pub struct QueuedKeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
-    max_wait: Duration,
     until: U,
 }
 
 impl<K, F, W, U> QueuedKeyedBulkheadLayer<K, F, W, U> {
-    pub(super) fn new(keys: Keys<K>, key: F, weight: W, max_wait: Duration, until: U) -> Self {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W, until: U) -> Self {
         Self {
             keys: ConstArc::new(keys),
             key,
             weight,
-            max_wait,
             until,
         }
     }
@@ -114,10 +112,9 @@ impl<S, K: Clone, F: Clone, W: Clone, U: Clone> Layer<S> for QueuedKeyedBulkhead
             keys,
             key,
             weight,
-            max_wait,
             until,
         } = self.clone();
-        QueuedKeyedBulkhead::new(inner, keys, key, weight, max_wait, until)
+        QueuedKeyedBulkhead::new(inner, keys, key, weight, until)
     }
 }
 
@@ -128,17 +125,7 @@ pub(super) struct OfKey {
     metrics: ConstArc<Metrics>,
 }
 
-impl Source for Held<OfKey> {
-    #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
-    }
-
-    #[inline]
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-}
+source!(Held<OfKey>);
 
 /// The permits of all keys.
 #[derive(Debug)]

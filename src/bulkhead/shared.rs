@@ -4,7 +4,7 @@ use crate::{
     error::Reason,
     permits::Permits,
     pooled::PooledArc,
-    queue::Queue,
+    queue::{self, Queue},
     telemetry::{Ending, Gauge, Telemetry},
 };
 
@@ -37,9 +37,8 @@ impl Metrics {
     }
 }
 
-/// Where a call takes its permits from. The call holds it, and with it what it points to.
-pub(super) trait Source {
-    fn permits(&self) -> &Permits;
+/// Where a call takes its permits from, and what it tells of them.
+pub(super) trait Source: queue::Source {
     fn metrics(&self) -> &Metrics;
 }
 
@@ -64,14 +63,34 @@ impl Shared {
     }
 }
 
-impl Source for PooledArc<Shared> {
-    #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
-    }
+/// Makes a pointer to `permits` and `metrics` a [`Source`].
+macro_rules! source {
+    ($pointer:ty) => {
+        impl $crate::queue::Source for $pointer {
+            const FULL: $crate::error::Reason = $crate::error::Reason::BulkheadFull;
 
-    #[inline]
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
+            #[inline]
+            fn permits(&self) -> &$crate::permits::Permits {
+                &self.permits
+            }
+
+            fn telemetry(&self) -> &$crate::telemetry::Telemetry {
+                &self.metrics.telemetry
+            }
+
+            fn waiting(&self) -> &$crate::telemetry::Gauge {
+                &self.metrics.waiting
+            }
+        }
+
+        impl $crate::bulkhead::shared::Source for $pointer {
+            #[inline]
+            fn metrics(&self) -> &$crate::bulkhead::shared::Metrics {
+                &self.metrics
+            }
+        }
+    };
 }
+pub(super) use source;
+
+source!(PooledArc<Shared>);
