@@ -38,6 +38,7 @@
 //! | layer | does | costs a call that is answered at once |
 //! |---|---|---|
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
+//! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
@@ -52,7 +53,7 @@
 //!
 //! # The order of layers
 //!
-//! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, adaptive limit, attempt timeout, service. The breaker
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
 //! is left then. At a server, what reads it stands right below the layer that answers refusals.

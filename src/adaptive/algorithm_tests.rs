@@ -77,12 +77,12 @@ fn samples(most: usize) -> impl Strategy<Value = Vec<Sample>> {
 
 /// Plays samples to an algorithm and to its formula, within bounds as the layer has them.
 fn assert_follows(
-    samples: Vec<Sample>,
+    samples: &[Sample],
     mut algorithm: impl Limit,
     mut formula: impl FnMut(f64, &Sample) -> f64,
 ) -> Result<(), TestCaseError> {
     let mut limit = 20.0;
-    for sample in &samples {
+    for sample in samples {
         let (next, expected) = (algorithm.next(limit, sample), formula(limit, sample));
         let is_near = (next - expected).abs() <= 1e-9 * expected.abs();
         prop_assert!(is_near, "{next} for {expected}, of {limit} and {sample:?}");
@@ -110,7 +110,7 @@ proptest! {
 
     #[test]
     fn aimd_follows_its_formula(samples in samples(200)) {
-        assert_follows(samples, Aimd::default(), |limit, sample| {
+        assert_follows(&samples, Aimd::default(), |limit, sample| {
             let is_late = sample.latency.is_some_and(|latency| latency.as_secs() >= 5);
             if sample.dropped > 0 || is_late {
                 (0.9 * limit).floor()
@@ -127,7 +127,7 @@ proptest! {
         let mut jitter = Jitter::seeded(SEED);
         let mut factor = None;
         let (mut count, mut base) = (0, f64::INFINITY);
-        assert_follows(samples, Vegas::default().seed(SEED), |limit, sample| {
+        assert_follows(&samples, Vegas::default().seed(SEED), |limit, sample| {
             let l = table(limit);
             let Some(latency) = sample.latency.map(positive) else {
                 return if sample.dropped > 0 { limit - l } else { limit };
@@ -167,7 +167,7 @@ proptest! {
         let mut jitter = Jitter::seeded(SEED);
         let mut left: Option<i64> = None;
         let mut base: Option<f64> = None;
-        assert_follows(samples, algorithm, |limit, sample| {
+        assert_follows(&samples, algorithm, |limit, sample| {
             let queue = limit.sqrt().floor().max(4.0);
             let Some(latency) = sample.latency.map(positive) else {
                 let less = 0.8 * limit + 0.2 * 0.9 * limit;
@@ -197,7 +197,7 @@ proptest! {
     #[test]
     fn gradient2_follows_its_formula(samples in samples(300)) {
         let (mut first, mut long) = (Vec::new(), 0.0);
-        assert_follows(samples, Gradient2::default(), |limit, sample| {
+        assert_follows(&samples, Gradient2::default(), |limit, sample| {
             let Some(short) = sample.latency.map(positive) else { return limit };
             if first.len() < 10 {
                 first.push(short);
@@ -225,7 +225,7 @@ proptest! {
         let mut measuring: Option<(f64, Vec<f64>)> = None;
         let mut measured: Option<(f64, f64)> = None;
         let mut in_a_row = 0;
-        assert_follows(samples, algorithm, |limit, sample| {
+        assert_follows(&samples, algorithm, |limit, sample| {
             let latency = sample.latency.map(positive);
             if let Some((before, calls)) = &mut measuring {
                 calls.extend(latency.into_iter().flat_map(|it| vec![it; sample.measured as usize]));
@@ -262,7 +262,7 @@ proptest! {
     #[test]
     fn littles_law_follows_its_formula(samples in samples(200)) {
         let algorithm = LittlesLaw::target(secs(0.05)).unwrap();
-        assert_follows(samples, algorithm, |limit, sample| {
+        assert_follows(&samples, algorithm, |limit, sample| {
             let elapsed = sample.elapsed.as_secs_f64();
             if sample.dropped > 0 {
                 0.9 * limit
@@ -278,7 +278,7 @@ proptest! {
     fn bbr_follows_its_formula(samples in samples(200)) {
         let mut seen: Vec<(Duration, f64, Option<Duration>)> = Vec::new();
         let algorithm = Bbr::when(|sample| sample.limited);
-        assert_follows(samples, algorithm, |limit, sample| {
+        assert_follows(&samples, algorithm, |limit, sample| {
             seen.retain(|(at, ..)| sample.now - *at <= secs(10.0));
             let elapsed = sample.elapsed.as_secs_f64();
             if elapsed > 0.0 {
@@ -307,7 +307,7 @@ proptest! {
             }
         }
         let mut seen: Vec<[f64; 3]> = Vec::new();
-        assert_follows(samples, Correlated::new(Still), |limit, sample| {
+        assert_follows(&samples, Correlated::new(Still), |limit, sample| {
             if let (Some(latency), false) = (sample.latency, sample.elapsed.is_zero()) {
                 let throughput = f64::from(sample.completed) / sample.elapsed.as_secs_f64();
                 seen.push([sample.in_flight.into(), throughput, positive(latency)]);

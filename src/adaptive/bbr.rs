@@ -67,9 +67,7 @@ impl Limit for Bbr {
         let throughput = throughput.fold(0.0, f64::max);
         let latency = self.seen.iter().filter_map(|(.., latency)| *latency).min();
         match latency {
-            Some(latency) if throughput > 0.0 => {
-                (throughput * latency.as_secs_f64()).floor() + 1.0
-            }
+            Some(latency) if throughput > 0.0 => (throughput * latency.as_secs_f64()).floor() + 1.0,
             _ => limit,
         }
     }

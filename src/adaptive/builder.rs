@@ -1,7 +1,7 @@
 //! The settings of an adaptive limit.
 
 use super::{
-    AdaptiveLayer,
+    AdaptiveLayer, QueuedAdaptiveLayer,
     limit::Limit,
     limiter::{Bounded, Limiter},
     sampled::All,
@@ -16,7 +16,7 @@ use crate::{
 /// The settings of an adaptive limit; made by [`AdaptiveLayer::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct AdaptiveBuilder<L, C = AnyError, F = All, U = Answered> {
+pub struct AdaptiveBuilder<L, C = AnyError, F = All, U = Answered, Q = ()> {
     name: &'static str,
     algorithm: L,
     initial: Option<usize>,
@@ -26,6 +26,7 @@ pub struct AdaptiveBuilder<L, C = AnyError, F = All, U = Answered> {
     classifier: C,
     sampled: F,
     until: U,
+    queue: Q,
 }
 
 /// The least and the greatest limit.
@@ -65,11 +66,12 @@ impl<L: Limit> AdaptiveBuilder<L> {
             classifier: AnyError,
             sampled: All,
             until: Answered,
+            queue: (),
         }
     }
 }
 
-impl<L, C, F, U> AdaptiveBuilder<L, C, F, U> {
+impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     /// Names the layer, for metrics, events and refusals. Default: `"adaptive"`.
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -122,30 +124,39 @@ impl<L, C, F, U> AdaptiveBuilder<L, C, F, U> {
     ///
     /// What answers at once without doing the work is not fast: where a service refuses bad requests so,
     /// have the classifier ignore them.
-    pub fn classifier<D>(self, classifier: D) -> AdaptiveBuilder<L, D, F, U> {
-        self.map(|_, sampled, until| (classifier, sampled, until))
+    pub fn classifier<D>(self, classifier: D) -> AdaptiveBuilder<L, D, F, U, Q> {
+        self.map(|_, sampled, until, queue| (classifier, sampled, until, queue))
     }
 
     /// Leaves the requests out of the samples for which `sampled` is `false`: those whose latency says
     /// nothing of the load, such as long polls. They hold a permit all the same. Default: all are
     /// sampled.
-    pub fn sample_if<Req, G>(self, sampled: G) -> AdaptiveBuilder<L, C, G, U>
+    pub fn sample_if<Req, G>(self, sampled: G) -> AdaptiveBuilder<L, C, G, U, Q>
     where
         G: Fn(&Req) -> bool,
     {
-        self.map(|classifier, _, until| (classifier, sampled, until))
+        self.map(|classifier, _, until, queue| (classifier, sampled, until, queue))
     }
 
     /// Until when a call holds its permit. Default: until it is [`Answered`]. For responses that are
     /// streamed over HTTP: until the [`EndOfBody`](crate::http::EndOfBody).
     ///
     /// The latency of a call is in any case that until it is answered. One that fails then lasts no longer.
-    pub fn until<V>(self, until: V) -> AdaptiveBuilder<L, C, F, V> {
-        self.map(|classifier, sampled, _| (classifier, sampled, until))
+    pub fn until<V>(self, until: V) -> AdaptiveBuilder<L, C, F, V, Q> {
+        self.map(|classifier, sampled, _, queue| (classifier, sampled, until, queue))
     }
 
-    fn map<D, G, V>(self, f: impl FnOnce(C, F, U) -> (D, G, V)) -> AdaptiveBuilder<L, D, G, V> {
-        let (classifier, sampled, until) = f(self.classifier, self.sampled, self.until);
+    /// Lets calls wait while the limit is reached. Default: none.
+    pub fn queue(self, queue: Queue) -> AdaptiveBuilder<L, C, F, U, Queue> {
+        self.map(|classifier, sampled, until, _| (classifier, sampled, until, queue))
+    }
+
+    fn map<D, G, V, R>(
+        self,
+        f: impl FnOnce(C, F, U, Q) -> (D, G, V, R),
+    ) -> AdaptiveBuilder<L, D, G, V, R> {
+        let (classifier, sampled, until, queue) =
+            f(self.classifier, self.sampled, self.until, self.queue);
         AdaptiveBuilder {
             name: self.name,
             algorithm: self.algorithm,
@@ -156,6 +167,7 @@ impl<L, C, F, U> AdaptiveBuilder<L, C, F, U> {
             classifier,
             sampled,
             until,
+            queue,
         }
     }
 }
@@ -168,6 +180,28 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
     /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<AdaptiveLayer<C, F, U>, InvalidSetting> {
+        let (shared, (classifier, sampled, until)) = self.share(&Queue::NONE)?;
+        Ok(AdaptiveLayer::new(shared, classifier, sampled, until))
+    }
+}
+
+impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U, Queue> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
+    /// within them; if a setting of the [sampling](Sampling) is outside its range.
+    pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U>, InvalidSetting> {
+        let queue = self.queue;
+        let (shared, (classifier, sampled, until)) = self.share(&queue)?;
+        Ok(QueuedAdaptiveLayer::new(shared, classifier, sampled, until))
+    }
+}
+
+impl<L: Limit, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
+    /// What the services share, and what each has of its own.
+    fn share(self, queue: &Queue) -> Result<(Shared, (C, F, U)), InvalidSetting> {
         let (min, max) = self.bounds.check()?;
         let within = min as usize..=max as usize;
         let initial = self.initial.unwrap_or(20.clamp(min, max) as usize);
@@ -176,7 +210,6 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
             return Err(InvalidSetting::new("initial_limit", initial, allowed));
         }
         let sampling = self.sampling.unwrap_or_else(|| self.algorithm.sampling());
-        let queue = Queue::NONE;
         let bounded = Bounded {
             min,
             max,
@@ -188,12 +221,7 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
             sampling.check()?,
             Box::new(self.algorithm),
         );
-        let shared = Shared::new(limiter, self.mode, Metrics::new(self.name, &queue));
-        Ok(AdaptiveLayer::new(
-            shared,
-            self.classifier,
-            self.sampled,
-            self.until,
-        ))
+        let shared = Shared::new(limiter, self.mode, Metrics::new(self.name, queue));
+        Ok((shared, (self.classifier, self.sampled, self.until)))
     }
 }

@@ -55,15 +55,15 @@ impl Call {
     #[inline]
     pub(super) fn begin(shared: PooledArc<Shared>, pass: Pass, is_sampled: bool) -> Self {
         let kind = match pass {
-            Pass::Admitted(_) if !is_sampled => Kind::Unsampled,
-            Pass::Admitted(generation) => Kind::Sampled {
-                generation,
+            Pass::Admitted if !is_sampled => Kind::Unsampled,
+            Pass::Admitted => Kind::Sampled {
+                generation: shared.limiter.generation(),
                 began: shared.nanos_now(),
             },
             Pass::Spared => Kind::Spared,
             Pass::Unwatched => Kind::Unwatched,
         };
-        if let Pass::Admitted(_) = pass {
+        if pass == Pass::Admitted {
             shared.metrics.in_flight.increment(1.0);
         }
         Self {

@@ -66,7 +66,8 @@ impl<L> Correlated<L> {
         let [in_flight, throughput, latency] = [0, 1, 2].map(|of| Series::of(&self.seen, of));
         let gain = self.correlation(in_flight, throughput);
         let cost = self.correlation(in_flight, latency);
-        gain < 0.0 || cost > 0.5 && (gain < 0.3 || throughput.variation() < 0.2 * in_flight.variation())
+        gain < 0.0
+            || cost > 0.5 && (gain < 0.3 || throughput.variation() < 0.2 * in_flight.variation())
     }
 
     fn correlation(&self, one: Series, other: Series) -> f64 {

@@ -40,18 +40,17 @@ pub struct EnvoyGradient {
     requests: u32,
     jitter: Jitter,
     state: State,
+    /// Latencies of windows while it measures, in seconds, and how many calls each stands for. Kept for
+    /// the next time, so that it need not allocate again.
+    seen: Vec<(f64, u32)>,
 }
 
 #[derive(Clone, Debug)]
 enum State {
     /// Nothing is known.
     New,
-    Measuring {
-        /// That to return to.
-        limit: f64,
-        /// Latencies of windows, in seconds, and how many calls each stands for.
-        seen: Vec<(f64, u32)>,
-    },
+    /// With the limit to return to.
+    Measuring(f64),
     Measured {
         /// In seconds.
         base: f64,
@@ -72,6 +71,7 @@ impl Default for EnvoyGradient {
             requests: 50,
             jitter: Jitter::default(),
             state: State::New,
+            seen: Vec::new(),
         }
     }
 }
@@ -136,8 +136,8 @@ impl EnvoyGradient {
     const PATIENCE: u32 = 5;
 
     fn measure(&mut self, limit: f64) -> f64 {
-        let seen = Vec::new();
-        self.state = State::Measuring { limit, seen };
+        self.seen.clear();
+        self.state = State::Measuring(limit);
         self.min_concurrency
     }
 
@@ -159,8 +159,8 @@ impl Limit for EnvoyGradient {
         let latency = sample.latency.map(seconds);
         match &mut self.state {
             State::New => self.measure(limit),
-            State::Measuring { limit, seen } => {
-                let before = *limit;
+            State::Measuring(before) => {
+                let (before, seen) = (*before, &mut self.seen);
                 seen.extend(latency.map(|latency| (latency, sample.measured)));
                 let calls: u64 = seen.iter().map(|(_, calls)| u64::from(*calls)).sum();
                 if calls < self.requests.into() {

@@ -1,11 +1,13 @@
 //! Seeing and steering a limit from outside.
 
 use super::{Mode, builder::Bounds, limit::Sample, shared::Shared};
-use crate::{error::InvalidSetting, pooled::PooledArc};
+use crate::{error::InvalidSetting, pooled::PooledArc, queue::QueueDelay};
 
-/// Sees and steers the limit of a layer; made by [`AdaptiveLayer::handle`]. Cheap to clone.
+/// Sees and steers the limit of a layer; made by [`AdaptiveLayer::handle`] or
+/// [`QueuedAdaptiveLayer::handle`]. Cheap to clone.
 ///
 /// [`AdaptiveLayer::handle`]: super::AdaptiveLayer::handle
+/// [`QueuedAdaptiveLayer::handle`]: super::QueuedAdaptiveLayer::handle
 #[derive(Clone, Debug)]
 pub struct AdaptiveHandle {
     pub(super) shared: PooledArc<Shared>,
@@ -36,6 +38,14 @@ impl AdaptiveHandle {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.limiter.permits().load().waiting as usize
+    }
+
+    /// How long calls wait in the queue: a signal of overload, for what sheds load before it gets here.
+    ///
+    /// Takes no lock; reads the clock where somebody waits.
+    #[must_use]
+    pub fn queue_delay(&self) -> QueueDelay {
+        QueueDelay::of(self.shared.limiter.permits())
     }
 
     /// All there is to see at this moment. Takes a lock, for which no call waits.

@@ -12,9 +12,7 @@ use crate::{
     foreign,
     permits::{Permits, Word},
     sync::{
-        AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard,
-        Ordering::{Acquire, Relaxed, Release},
-        lock, try_lock,
+        AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering::Relaxed, lock, try_lock,
     },
     window::{Estimate, Histogram, Sample as Took, Tally},
 };
@@ -150,12 +148,12 @@ impl Limiter {
     }
 
     fn standing(&self) -> Standing {
-        // Acquire: see `generation`.
-        Standing::unpack(self.standing.load(Acquire))
+        // Relaxed: the word is all there is to it.
+        Standing::unpack(self.standing.load(Relaxed))
     }
 
-    /// That in which a call begins. To be asked before it takes its permit: who sees a generation sees the
-    /// limit that it began with, so none that was admitted under the limit before is counted for it.
+    /// That in which a call begins. To be asked when it has its permit; what comes before it has begun
+    /// makes it one of an earlier generation, and so counts for less, never for more.
     #[inline]
     pub(super) fn generation(&self) -> u32 {
         self.standing().generation
@@ -367,9 +365,8 @@ impl Limiter {
     /// Begins a generation, under the lock of the tuner.
     fn renew(&self) {
         let next = self.standing().next();
-        // Release: who sees the new generation sees the limit that was set before it. What another counts
-        // in between is of the generation that is over.
-        self.standing.store(next.pack(), Release);
+        // Relaxed, and a plain store: what another counts in between is of the generation that is over.
+        self.standing.store(next.pack(), Relaxed);
     }
 
     /// Lets in who waits, outside of the lock of the tuner: what is woken may run here and now.
@@ -401,8 +398,7 @@ impl Limiter {
     fn update(&self, change: impl Fn(Standing) -> Option<Standing>) {
         let mut old = self.standing.load(Relaxed);
         while let Some(new) = change(Standing::unpack(old)) {
-            // Relaxed: the number is all there is to it. A read-modify-write hands on what the last
-            // generation was released with.
+            // Relaxed: the word is all there is to it.
             match self
                 .standing
                 .compare_exchange_weak(old, new.pack(), Relaxed, Relaxed)

@@ -70,8 +70,8 @@ fn limiter(limit: u32, sampling: Sampling) -> (Limiter, Scripted) {
 }
 
 fn try_begin(limiter: &Limiter) -> Option<u32> {
-    let generation = limiter.generation();
-    limiter.permits().try_take(1).then_some(generation)
+    let is_taken = limiter.permits().try_take(1);
+    is_taken.then(|| limiter.generation())
 }
 
 fn begin(limiter: &Limiter) -> u32 {

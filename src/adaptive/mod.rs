@@ -2,7 +2,8 @@
 //!
 //! A fixed limit is right until the service, its hosts or its dependencies change. An [`Adaptive`] one is
 //! found from what calls tell: how long they take, and how many the service drops. It refuses at once,
-//! with [`Reason::LimitReached`](crate::Reason::LimitReached).
+//! with [`Reason::LimitReached`](crate::Reason::LimitReached). A [`QueuedAdaptive`] one lets calls wait, in a
+//! [`Queue`](crate::queue::Queue) of bounded length.
 //!
 //! **Algorithm and admission are apart.** A [`Limit`] is handed a [`Sample`] and says the next limit; it is
 //! pure, and one of your own is a few lines. All else is the layer's: it never lets more calls be in flight
@@ -21,6 +22,9 @@
 //! **Where a permit is held.** As in a [bulkhead](crate::bulkhead): a call takes it in
 //! [`call`](tower::Service::call), not in `poll_ready`, and gives it back when it ends, fails, panics or
 //! is dropped, or [until](AdaptiveBuilder::until) the end of a body.
+//!
+//! **Modes.** A layer may do as its algorithm says, only observe what it would refuse, or be disabled; see
+//! [`Mode`]. A [handle](AdaptiveHandle) sets mode, limit and bounds while calls run.
 //!
 //! # Algorithms
 //!
@@ -106,7 +110,10 @@ mod limiter;
 #[cfg(all(test, not(steadfast_loom)))]
 mod limiter_tests;
 mod little;
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests;
 mod numbers;
+mod queued;
 mod refusing;
 mod sampled;
 mod sampling;
@@ -124,9 +131,10 @@ pub use envoy::EnvoyGradient;
 pub use gradient::Gradient;
 pub use gradient2::Gradient2;
 pub use handle::{AdaptiveHandle, AdaptiveSnapshot};
-pub use layer::AdaptiveLayer;
+pub use layer::{AdaptiveLayer, QueuedAdaptiveLayer};
 pub use limit::{Limit, Sample};
 pub use little::LittlesLaw;
+pub use queued::{QueuedAdaptive, QueuedAdaptiveFuture};
 pub use refusing::{Adaptive, AdaptiveFuture};
 pub use sampled::{All, SampleIf};
 pub use sampling::{Sampling, Windows};

@@ -4,10 +4,10 @@ use super::limiter::{Bounded, Limiter, Tuned};
 use crate::{
     error::Reason,
     mode::{Mode, Switch},
-    permits::Word,
-    queue::Queue,
+    permits::{Permits, Word},
+    pooled::PooledArc,
+    queue::{self, Queue},
     telemetry::{Counter, Ending, Gauge, Telemetry},
-    time::Epoch,
 };
 
 /// What a layer tells.
@@ -33,7 +33,8 @@ impl Metrics {
             Ending::AbandonedLate,
             Ending::Panicked,
         ];
-        let reasons = [&[Reason::LimitReached], queue.reasons()].concat();
+        let mut reasons = vec![Reason::LimitReached];
+        reasons.extend(queue.reasons());
         let telemetry = Telemetry::new("adaptive", name, &endings, &reasons);
         Self {
             in_flight: telemetry.gauge("steadfast_adaptive_in_flight"),
@@ -49,8 +50,8 @@ impl Metrics {
 /// How a call was let pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// With a permit, in this generation.
-    Admitted(u32),
+    /// With a permit.
+    Admitted,
     /// Without one: the layer only observes, and would have refused it.
     Spared,
     /// Without one: the layer is disabled.
@@ -63,7 +64,6 @@ pub(super) struct Shared {
     pub(super) limiter: Limiter,
     pub(super) mode: Switch,
     pub(super) metrics: Metrics,
-    epoch: Epoch,
 }
 
 pooled!(Shared);
@@ -74,7 +74,6 @@ impl Shared {
             limiter,
             mode: Switch::new(mode, "steadfast_adaptive_mode", &metrics.telemetry),
             metrics,
-            epoch: Epoch::start(),
         };
         shared.show_limit(shared.limiter.permits().load());
         shared
@@ -82,7 +81,7 @@ impl Shared {
 
     #[inline]
     pub(super) fn nanos_now(&self) -> u64 {
-        self.epoch.nanos_now()
+        self.limiter.permits().clock().nanos_now()
     }
 
     #[inline]
@@ -95,15 +94,11 @@ impl Shared {
     /// Lets a call pass, unless the limit is reached.
     #[inline]
     pub(super) fn admit(&self) -> Option<Pass> {
-        let mode = self.mode.get();
-        if mode == Mode::Disabled {
-            return Some(Pass::Unwatched);
-        }
-        let generation = self.limiter.generation();
-        if self.limiter.permits().try_take(1) {
-            Some(Pass::Admitted(generation))
-        } else {
-            (mode == Mode::ObserveOnly).then(|| self.spare())
+        match self.mode.get() {
+            Mode::Disabled => Some(Pass::Unwatched),
+            _ if self.limiter.permits().try_take(1) => Some(Pass::Admitted),
+            Mode::ObserveOnly => Some(self.spare()),
+            Mode::Enabled => None,
         }
     }
 
@@ -139,5 +134,22 @@ impl Shared {
 
     fn show_limit(&self, word: Word) {
         self.metrics.limit.set(word.limit);
+    }
+}
+
+impl queue::Source for PooledArc<Shared> {
+    const FULL: Reason = Reason::LimitReached;
+
+    #[inline]
+    fn permits(&self) -> &Permits {
+        self.limiter.permits()
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.metrics.telemetry
+    }
+
+    fn waiting(&self) -> &Gauge {
+        &self.metrics.waiting
     }
 }

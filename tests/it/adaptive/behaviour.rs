@@ -87,8 +87,7 @@ where
             }
         });
     }
-    let came = *came.lock().unwrap();
-    came
+    *came.lock().unwrap()
 }
 
 fn limited<L: Limit>(algorithm: L, server: Server) -> (Adaptive<Server>, AdaptiveHandle) {
@@ -177,7 +176,7 @@ async fn the_baselines_of_all_but_envoys_are_found_without_refusing_a_healthy_se
         load(&service, 500.0, secs(130)).await.refused
     };
     assert_eq!(of(Box::new(Vegas::default().seed(1))).await, 0);
-    assert_eq!(of(Box::new(Gradient2::default())).await, 0);
+    assert_eq!(of(Box::<Gradient2>::default()).await, 0);
     assert_eq!(of(Box::new(LittlesLaw::target(ms(30)).unwrap())).await, 0);
     assert!(of(Box::new(EnvoyGradient::default().seed(1))).await > 50);
 }

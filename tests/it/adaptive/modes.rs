@@ -1,15 +1,18 @@
 //! Settings, modes, and the handle.
 
+use std::pin::pin;
+
 use futures_util::future::join_all;
 use steadfast::{
     InvalidSetting, Reason,
     adaptive::{Mode, Vegas},
+    queue::Queue,
 };
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 use tower::{Service, ServiceExt};
 
 use super::*;
-use crate::support::{Act, poll_once, send};
+use crate::support::{Act, Error, poll_once, secs, send};
 
 fn refused(
     set: impl FnOnce(AdaptiveBuilder<Vegas>) -> AdaptiveBuilder<Vegas>,
@@ -189,4 +192,76 @@ async fn all_services_of_a_layer_and_of_its_clones_share_one_limit() {
         .await
         .unwrap_err()
         .rejected();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_queue_calls_wait_for_their_turn_and_the_wait_is_no_part_of_the_latency() {
+    let spy = Spy::default();
+    let queue = Queue::fifo(2, ms(100));
+    let builder = AdaptiveLayer::builder(spy.clone())
+        .name("db")
+        .initial_limit(1);
+    let layer = builder.queue(queue).build().unwrap();
+    let handle = layer.handle();
+    let mut service = layer.layer(Scripted::new().0);
+    let before = Instant::now();
+    let calls: Vec<_> = (0..4).map(|_| service.call(Act::Take(ms(70)))).collect();
+    let mut calls = pin!(join_all(calls));
+    assert!(poll_once(calls.as_mut()).is_pending());
+    assert_eq!((handle.in_flight(), handle.waiting()), (1, 2));
+    let results = calls.await;
+    let why = |result: Result<u32, Error>| result.map_err(|error| error.rejected().reason());
+    let results: Vec<_> = results.into_iter().map(why).collect();
+    let (full, late) = (Reason::LimitReached, Reason::QueueTimeout);
+    assert_eq!(results, [Ok(1), Ok(1), Err(late), Err(full)]);
+    assert_eq!(before.elapsed(), ms(140));
+    let told = spy.told();
+    let latencies: Vec<_> = told.iter().map(|sample| sample.latency).collect();
+    assert_eq!(latencies, [Some(ms(70)); 2]);
+    assert!(told[0].limited);
+    assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_limit_lets_in_those_who_wait() {
+    let spy = Spy::default();
+    let queue = Queue::fifo(9, secs(1));
+    let layer = AdaptiveLayer::builder(spy.clone()).initial_limit(1);
+    let layer = layer.queue(queue).build().unwrap();
+    let handle = layer.handle();
+    let mut service = layer.layer(Scripted::new().0);
+    let mut calls: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(service.call(Act::Hang)))
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!((handle.in_flight(), handle.waiting()), (1, 5));
+    // By the algorithm, when a call ends.
+    spy.say(3.0);
+    calls.remove(0).abort();
+    tokio::task::yield_now().await;
+    assert_eq!((handle.in_flight(), handle.waiting()), (3, 2));
+    // And by hand.
+    handle.set_limit(4);
+    assert_eq!((handle.in_flight(), handle.waiting()), (4, 1));
+    for call in calls {
+        call.abort();
+    }
+    while handle.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_observes_or_is_disabled_makes_nobody_wait() {
+    for mode in [Mode::ObserveOnly, Mode::Disabled] {
+        let layer = AdaptiveLayer::builder(Spy::default()).initial_limit(1);
+        let layer = layer.mode(mode).queue(Queue::fifo(9, secs(9)));
+        let layer = layer.build().unwrap();
+        let mut service = layer.layer(Scripted::new().0);
+        let before = Instant::now();
+        let calls: Vec<_> = (0..4).map(|_| service.call(Act::Take(ms(10)))).collect();
+        assert!(join_all(calls).await.iter().all(Result::is_ok));
+        assert_eq!(before.elapsed(), ms(10), "{mode:?}");
+        assert_eq!(layer.handle().in_flight(), 0);
+    }
 }

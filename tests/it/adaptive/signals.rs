@@ -195,21 +195,12 @@ async fn ten_drops_in_one_round_trip_lower_the_limit_once() {
     let (service, handle, _) = of(Aimd::default(), |builder| builder.initial_limit(100));
     let overload = Act::Say(failure(FailureKind::Overload));
     let round = || {
-        let calls = (0..10).map(|_| {
+        let call = |_| {
             let mut service = service.clone();
-            let call = service.ready();
-            drop(call);
-            service
-        });
-        let mut calls: Vec<_> = calls.collect();
-        calls
-            .iter_mut()
-            .map(|service| {
-                let ready = poll_once(pin!(service.ready())).is_ready();
-                assert!(ready);
-                service.call(overload.clone())
-            })
-            .collect::<Vec<_>>()
+            assert!(poll_once(pin!(service.ready())).is_ready());
+            service.call(overload.clone())
+        };
+        (0..10).map(call).collect::<Vec<_>>()
     };
     for limit in [90, 81, 72] {
         // All ten are in flight before the first of them is told of.
