@@ -5,6 +5,7 @@ use tower::{ServiceBuilder, layer::util::Stack};
 #[cfg(feature = "http")]
 use crate::deadline::{DeadlineLayer, PropagateLayer};
 use crate::{
+    adaptive::{AdaptiveLayer, QueuedAdaptiveLayer},
     bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
     circuit_breaker::{
         BackPressureCircuitBreakerLayer, CircuitBreakerLayer, KeyedCircuitBreakerLayer,
@@ -44,6 +45,24 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     /// Adds a layer; what the other methods come down to.
     #[doc(hidden)]
     fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
+
+    /// Refuses calls while as many are in flight as the service can take; see
+    /// [`adaptive`](crate::adaptive).
+    fn adaptive<C, F, U>(
+        self,
+        layer: AdaptiveLayer<C, F, U>,
+    ) -> ServiceBuilder<Stack<AdaptiveLayer<C, F, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Lets calls wait while as many are in flight as the service can take; see
+    /// [`adaptive`](crate::adaptive).
+    fn queued_adaptive<C, F, U>(
+        self,
+        layer: QueuedAdaptiveLayer<C, F, U>,
+    ) -> ServiceBuilder<Stack<QueuedAdaptiveLayer<C, F, U>, L>> {
+        self.add(layer)
+    }
 
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
     fn bulkhead<W, U>(

@@ -38,6 +38,7 @@
 //! | layer | does | costs a call that is answered at once |
 //! |---|---|---|
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
+//! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
@@ -52,7 +53,7 @@
 //!
 //! # The order of layers
 //!
-//! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, adaptive limit, attempt timeout, service. The breaker
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
 //! is left then. At a server, what reads it stands right below the layer that answers refusals.
@@ -90,24 +91,28 @@ mod macros;
 
 // The core, by rank: a module imports only modules above it.
 pub mod error;
+mod foreign;
 mod sync;
 #[macro_use]
 mod pooled;
 mod time;
 mod rng;
 pub mod telemetry;
+mod mode;
 mod origin;
 pub mod context;
 pub mod classify;
 pub mod until;
 mod oneshot;
 mod permits;
+pub mod queue;
 mod window;
 pub mod keyed;
 pub mod backoff;
 pub mod budget;
 
 // The layers: each imports the core, and none another.
+pub mod adaptive;
 pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "http")]

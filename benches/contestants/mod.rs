@@ -11,6 +11,7 @@ use std::{
 
 use steadfast::{
     Rejected,
+    adaptive::{AdaptiveLayer, Gradient2, Vegas},
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{
@@ -216,6 +217,14 @@ pub(crate) fn rejection() -> Calls {
     calls
 }
 
+/// An adaptive limit that is reached, above the same.
+pub(crate) fn limit_reached() -> Calls {
+    let builder = AdaptiveLayer::builder(Gradient2::default()).max_limit(1);
+    let mut service = builder.build().expect("in range").layer(FailingOneIn(2));
+    std::mem::forget(service.call(1)); // holds the only permit
+    calls(service)
+}
+
 /// What a user of tower's retry writes.
 #[derive(Clone)]
 struct TowerPolicy {
@@ -330,9 +339,13 @@ where
     }
 
     let bulkhead = || BulkheadLayer::new(MAX_IN_FLIGHT);
-    let queued = BulkheadLayer::builder(MAX_IN_FLIGHT)
-        .queue(Queue::fifo(MAX_IN_FLIGHT, LIMIT))
-        .build();
+    let queue = Queue::fifo(MAX_IN_FLIGHT, LIMIT);
+    let adaptive = AdaptiveLayer::builder(Gradient2::default());
+    let adaptive_queued = adaptive.clone().queue(queue).build().expect("in range");
+    let adaptive = adaptive.build().expect("in range");
+    let adaptive_each = AdaptiveLayer::builder(Vegas::default());
+    let adaptive_each = adaptive_each.build().expect("in range");
+    let queued = BulkheadLayer::builder(MAX_IN_FLIGHT).queue(queue).build();
     let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");
     let following = TimeoutLayer::following(Duration::from_millis(1), LIMIT);
     let following = following.expect("the bounds are in range");
@@ -365,6 +378,9 @@ where
         ("breaker-ewma", layered(breaker_ewma(), service)),
         ("breaker-latency", layered(breaker_latency(), service)),
         ("breaker-own", layered(breaker_own(), service)),
+        ("adaptive", layered(adaptive, service)),
+        ("adaptive-queued", layered(adaptive_queued, service)),
+        ("adaptive-each", layered(adaptive_each, service)),
         ("bulkhead", layered(bulkhead(), service)),
         ("bulkhead-queued", layered(queued, service)),
         ("tower-limit", layered(concurrency_limit, service)),

@@ -93,7 +93,8 @@ mod refusing;
 mod shared;
 mod weight;
 
-pub use builder::{BulkheadBuilder, Keyed, Queue};
+pub use crate::queue::Queue;
+pub use builder::{BulkheadBuilder, Keyed};
 pub use handle::{BulkheadHandle, BulkheadSnapshot, KeyedBulkheadHandle};
 pub use keyed::{KeyedBulkheadLayer, QueuedKeyedBulkheadLayer};
 pub use layer::{BulkheadLayer, QueuedBulkheadLayer};

@@ -4,6 +4,7 @@ use tonic::server::NamedService;
 
 use super::TrailersOnly;
 use crate::{
+    adaptive::{Adaptive, QueuedAdaptive},
     bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
@@ -24,6 +25,7 @@ macro_rules! keep_name {
 }
 
 keep_name! {
+    Adaptive<S, C, F, U>;
     AnswerRefusals<S, A>;
     BackPressureCircuitBreaker<S, C, U>;
     BodyTimeout<S, E>;
@@ -36,6 +38,7 @@ keep_name! {
     KeyedCircuitBreaker<S, K, F, C, U>;
     Lift<S>;
     Propagate<S>;
+    QueuedAdaptive<S, C, F, U>;
     QueuedBulkhead<S, W, U>;
     QueuedKeyedBulkhead<S, K, F, W, U>;
     ReadyTimeout<S, L>;

@@ -52,6 +52,18 @@ pub(crate) fn earlier<T>(
     }
 }
 
+/// What pure parts ask for the time, where asking each time would cost those who need not know.
+pub(crate) trait Clock {
+    /// Nanoseconds since a moment of its own.
+    fn nanos(&self) -> u64;
+}
+
+impl Clock for Epoch {
+    fn nanos(&self) -> u64 {
+        self.nanos_now()
+    }
+}
+
 /// The moment from which a layer counts its nanoseconds.
 ///
 /// State machines and windows keep their times as one `u64`, which an atomic can hold: nanoseconds

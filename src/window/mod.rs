@@ -1,5 +1,5 @@
 //! Rolling counts of outcomes, by number of calls, by time, and by weights that fade with time; and a
-//! rolling quantile of durations.
+//! rolling quantile of durations, with the histogram behind it.
 //!
 //! All are pure (they take `now`), lock-free, of fixed size, and cost the same per call whatever they
 //! hold. In a single thread the first two are exact. Among threads every outcome is counted once; what
@@ -7,17 +7,19 @@
 
 mod count;
 mod ewma;
+mod histogram;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
 mod quantile;
 mod ratio;
 #[cfg(all(test, not(steadfast_loom)))]
-mod tests;
+pub(crate) mod tests;
 mod time;
 
 pub(crate) use count::CountWindow;
 pub(crate) use ewma::EwmaWindow;
-pub(crate) use quantile::{RollingQuantile, Sample};
+pub(crate) use histogram::{Estimate, Histogram, Sample, Tally};
+pub(crate) use quantile::RollingQuantile;
 pub(crate) use ratio::Ratio;
 pub(crate) use time::TimeWindow;
 

@@ -13,6 +13,10 @@ use std::{
 use allocation_counter::{AllocationInfo, measure};
 use steadfast::{
     LiftLayer, Reason,
+    adaptive::{
+        AdaptiveLayer, Aimd, Bbr, Correlated, EnvoyGradient, Gradient2, Limit, LittlesLaw,
+        Mode as AdaptiveMode, Vegas, Windows,
+    },
     backoff::Backoff,
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
@@ -101,8 +105,39 @@ where
         assert_free(name, breaker.back_pressure().layer(inner.clone()));
     }
 
+    // With windows that end all the time.
+    let millis = Duration::from_millis(1);
+    let windows = Windows::default().length(millis, millis).least_calls(1);
+    let algorithms: [(&str, Box<dyn Limit>); 6] = [
+        ("vegas", Box::new(Vegas::default())),
+        ("aimd", Box::new(Aimd::default())),
+        ("gradient2", Box::new(Correlated::new(Gradient2::default()))),
+        ("envoy", Box::new(EnvoyGradient::default())),
+        ("little", Box::new(LittlesLaw::target(secs(1)).unwrap())),
+        ("bbr", Box::new(Bbr::when(|_| true))),
+    ];
+    for (name, algorithm) in algorithms {
+        let adaptive = AdaptiveLayer::builder(algorithm);
+        let adaptive = if name.len() > 4 {
+            adaptive.sampling(windows)
+        } else {
+            adaptive
+        };
+        let adaptive = adaptive.build().unwrap();
+        assert_free(name, adaptive.layer(inner.clone()));
+        for mode in [AdaptiveMode::ObserveOnly, AdaptiveMode::Disabled] {
+            adaptive.handle().set_mode(mode);
+            assert_free(name, adaptive.layer(inner.clone()));
+        }
+    }
+
     let bulkhead = BulkheadLayer::new(8);
     let queue = Queue::fifo(8, secs(1));
+    let queued = AdaptiveLayer::builder(Vegas::default()).queue(queue);
+    assert_free(
+        "queued adaptive",
+        queued.build().unwrap().layer(inner.clone()),
+    );
     let queued = BulkheadLayer::builder(8).queue(queue).build();
     let keyed = BulkheadLayer::builder(8).keyed(100, |req: &u32| req % 10);
     let queued_keyed = keyed.clone().queue(queue);
@@ -234,6 +269,12 @@ fn a_call_that_is_refused_allocates_nothing() {
     let forced = breaker().build().unwrap();
     forced.handle().force_open();
     assert_refused(Reason::CircuitOpen, forced.layer(inner));
+
+    let full = AdaptiveLayer::builder(Vegas::default()).max_limit(1);
+    let full = full.build().unwrap().layer(inner);
+    let holds_the_permit = full.clone().call(0);
+    assert_refused(Reason::LimitReached, full);
+    drop(holds_the_permit);
 
     let full = BulkheadLayer::new(0);
     assert_refused(Reason::BulkheadFull, full.layer(inner));

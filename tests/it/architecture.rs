@@ -11,26 +11,30 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 17] = [
+const CORE: [&str; 20] = [
     "error",
+    "foreign",
     "sync",
     "pooled",
     "time",
     "rng",
     "telemetry",
+    "mode",
     "origin",
     "context",
     "classify",
     "until",
     "oneshot",
     "permits",
+    "queue",
     "window",
     "keyed",
     "backoff",
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 5] = [
+const LAYERS: [&str; 6] = [
+    "adaptive",
     "bulkhead",
     "circuit_breaker",
     "deadline",
@@ -40,11 +44,24 @@ const LAYERS: [&str; 5] = [
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 31] = [
+const PURE: [&str; 44] = [
     "window/",
     "backoff",
     "permits/",
     "keyed/map.rs",
+    "adaptive/aimd.rs",
+    "adaptive/bbr.rs",
+    "adaptive/correlated.rs",
+    "adaptive/envoy.rs",
+    "adaptive/gradient.rs",
+    "adaptive/gradient2.rs",
+    "adaptive/limit.rs",
+    "adaptive/limiter.rs",
+    "adaptive/little.rs",
+    "adaptive/numbers.rs",
+    "adaptive/sampling.rs",
+    "adaptive/standing.rs",
+    "adaptive/vegas.rs",
     "circuit_breaker/always.rs",
     "circuit_breaker/ask.rs",
     "circuit_breaker/desk.rs",
@@ -315,9 +332,14 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 }
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
-/// look at it; those who send a body that another may be sending too; and, without waiting for it, who
-/// begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 7] = [
+/// look at it, or at a limit, or set its mode; those who send a body that another may be sending too; and, without waiting for it, who
+/// completes a sample of a limit or begins a slice of a window.
+const LOCKS: [(&str, &[&str]); 9] = [
+    (
+        "adaptive/limiter.rs",
+        &["sample_call", "sample_window", "intervene", "look"],
+    ),
+    ("mode.rs", &["set"]),
     ("keyed/map.rs", &["enter", "len", "keys", "all", "fmt"]),
     (
         "permits/mod.rs",

@@ -125,6 +125,26 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
 }
 
+#[test]
+fn so_is_every_public_type_of_adaptive_limits() {
+    use steadfast::adaptive::*;
+
+    send_sync_debug::<(AdaptiveLayer, QueuedAdaptiveLayer, AdaptiveBuilder<Vegas>)>();
+    send_sync_debug::<(AdaptiveHandle, AdaptiveSnapshot, HeldPermit, All, Mode)>();
+    send_sync_debug::<(
+        Adaptive<Svc>,
+        QueuedAdaptive<Svc>,
+        Sample,
+        Sampling,
+        Windows,
+    )>();
+    send_sync_debug::<AdaptiveFuture<Fut, AnyError>>();
+    send_sync_debug::<(Aimd, Vegas, Gradient, Gradient2, EnvoyGradient, LittlesLaw)>();
+    send_sync_debug::<Correlated<Gradient2>>();
+    fn debug<T: Debug>() {}
+    debug::<(QueuedAdaptiveFuture<Svc, ()>, Bbr)>();
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn so_is_every_public_type_of_http() {
@@ -178,6 +198,10 @@ fn what_carries_deadlines_is_so_too() {
 #[test]
 fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();
+    {
+        use steadfast::adaptive::*;
+        small::<AdaptiveFuture<Fut, AnyError>>(bare + 64);
+    }
     small::<BulkheadFuture<Fut>>(bare + 24);
     small::<KeyedBulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
@@ -213,6 +237,13 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
         answers((&wrap, PropagateLayer::new(), &unwrap).layer(inner));
     }
     let timeout = || TimeoutLayer::new(second).unwrap();
+    {
+        use steadfast::adaptive::*;
+        let adaptive = AdaptiveLayer::builder(Vegas::default());
+        answers(adaptive.clone().build().unwrap().layer(inner));
+        let queue = Queue::fifo(1, second);
+        answers(adaptive.queue(queue).build().unwrap().layer(inner));
+    }
     answers(BulkheadLayer::new(1).layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));

@@ -13,6 +13,7 @@ use std::{
 #[cfg(feature = "http")]
 use steadfast::deadline::{DeadlineLayer, PropagateLayer};
 use steadfast::{
+    adaptive::{AdaptiveLayer, Aimd, Gradient2},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
@@ -282,6 +283,21 @@ laws! {
 }
 
 laws! {
+    adaptive: Inner, AdaptiveLayer::builder(Gradient2::default()).build().unwrap();
+    // At its least, however often a call fails.
+    adaptive_with_one_permit: Inner, AdaptiveLayer::builder(Aimd::default())
+        .max_limit(1)
+        .build()
+        .unwrap();
+    queued_adaptive: Always, AdaptiveLayer::builder(Aimd::default())
+        .max_limit(2)
+        .queue(Queue::fifo(2, secs(1)))
+        .build()
+        .unwrap();
+    disabled_adaptive: Inner, AdaptiveLayer::builder(Aimd::default())
+        .mode(steadfast::adaptive::Mode::Disabled)
+        .build()
+        .unwrap();
     bulkhead: Inner, BulkheadLayer::new(2);
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
     weighted_bulkhead: Inner, BulkheadLayer::builder(6).weight(|_: &Act| 3).build();
@@ -354,7 +370,7 @@ mod until_the_end_of_a_body {
     use steadfast::{
         bulkhead::{HeldKeyedPermit, HeldPermit},
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
-        http::{self, BodyTimeoutLayer, GuardedBody, HttpClassifier, TimeoutBody},
+        http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
     };
     use tower::util::MapResponseLayer;
 
@@ -385,6 +401,19 @@ mod until_the_end_of_a_body {
     }
 
     laws! {
+        adaptive: Inner, http!(
+            AdaptiveLayer::builder(Aimd::default()).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, steadfast::adaptive::HeldPermit>
+        );
+        queued_adaptive: Always, http!(
+            AdaptiveLayer::builder(Aimd::default())
+                .max_limit(2)
+                .queue(Queue::fifo(2, secs(1)))
+                .until(EndOfBody)
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, steadfast::adaptive::HeldPermit>
+        );
         bulkhead: Inner, http!(http::bulkhead(2).build(), GuardedBody<Full<Bytes>, HeldPermit>);
         queued_bulkhead: Always, http!(
             http::bulkhead(2).queue(Queue::fifo(2, secs(1))).build(),

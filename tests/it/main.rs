@@ -5,6 +5,7 @@
     reason = "the doors are for the crate; a test stands outside"
 )]
 
+mod adaptive;
 mod allocations;
 mod architecture;
 mod auto_traits;

@@ -10,6 +10,7 @@ use metrics::with_local_recorder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use steadfast::{
     Context,
+    adaptive::{self, AdaptiveLayer, Limit, Sample, Sampling},
     backoff::{Backoff, Jitter},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
@@ -498,6 +499,90 @@ async fn a_call_whose_own_functions_panic_is_told_of_too() {
     send_contained(&retry, Act::Succeed).await.unwrap_err();
     let calls = [(r#"calls_total["retry", "panicked"]"#, 1.0)];
     assert_metrics(&metrics.take(), "calls", &calls);
+}
+
+/// Says two, and panics where anything was dropped.
+struct Two;
+
+impl Limit for Two {
+    fn next(&mut self, _: f64, sample: &Sample) -> f64 {
+        assert_eq!(sample.dropped, 0, "as told");
+        2.0
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling::EveryCall
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_tells_how_calls_end_and_what_it_has_come_to() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = AdaptiveLayer::builder(Two).name("db").initial_limit(1);
+        builder.classifier(Told).build().unwrap()
+    });
+    let mut service = layer.layer(Scripted::new().0);
+    let say = |verdict| Act::Say(verdict);
+    let gauges = [
+        ("adaptive_limit[]", 1.0),
+        (r#"adaptive_mode["enabled"]"#, 1.0),
+    ];
+    assert_metrics(&metrics.take(), "adaptive", &gauges);
+
+    send(&mut service, Act::Take(secs(3))).await.unwrap();
+    send(&mut service, say(Failure::overload().into()))
+        .await
+        .unwrap_err();
+    send(&mut service, say(steadfast::Verdict::Ignored))
+        .await
+        .unwrap_err();
+    send_and_drop(&mut service, Act::Hang).await;
+    let late = Context::new().with_timeout(ms(0));
+    late.scope(send_and_drop(&mut service, Act::Hang)).await;
+    send_contained(&service, Act::Panic).await.unwrap_err();
+    let running = [(); 2].map(|()| {
+        assert!(poll_once(std::pin::pin!(service.ready())).is_ready());
+        service.call(Act::Hang)
+    });
+    send(&mut service, Act::Succeed).await.unwrap_err();
+    layer.handle().set_mode(adaptive::Mode::ObserveOnly);
+    send(&mut service, Act::Succeed).await.unwrap();
+    let all = metrics.take();
+    let gauges = [
+        ("adaptive_in_flight[]", 2.0),
+        ("adaptive_latency_seconds[]", 3.0),
+        ("adaptive_limit[]", 2.0),
+        (r#"adaptive_mode["observe_only"]"#, 1.0),
+        ("adaptive_spared_total[]", 1.0),
+    ];
+    assert_metrics(&all, "adaptive", &gauges);
+    let calls = [
+        (r#"calls_total["adaptive", "abandoned"]"#, 1.0),
+        (r#"calls_total["adaptive", "abandoned_late"]"#, 1.0),
+        (r#"calls_total["adaptive", "failure"]"#, 1.0),
+        (r#"calls_total["adaptive", "ignored"]"#, 1.0),
+        (r#"calls_total["adaptive", "panicked"]"#, 1.0),
+        (r#"calls_total["adaptive", "rejected"]"#, 1.0),
+        (r#"calls_total["adaptive", "success"]"#, 2.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["adaptive", "limit_reached"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+    drop(running);
+
+    let events = events.0.lock().unwrap();
+    let expected = [
+        r#"limit changed layer="adaptive" name="db" from=1 to=2"#,
+        r#"limit algorithm panicked layer="adaptive" name="db""#,
+        r#"limit algorithm panicked layer="adaptive" name="db""#,
+        r#"call rejected layer="adaptive" name="db" reason="limit_reached""#,
+        r#"mode changed layer="adaptive" name="db" from="enabled" to="observe_only""#,
+        r#"call would be rejected layer="adaptive" name="db" reason="limit_reached""#,
+    ];
+    assert_eq!(*events, expected);
 }
 
 #[tokio::test(start_paused = true)]
