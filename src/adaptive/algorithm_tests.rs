@@ -56,10 +56,12 @@ fn samples(most: usize) -> impl Strategy<Value = Vec<Sample>> {
         |(latency, dropped, (in_flight, measured, limited), ms)| Sample {
             latency,
             min_latency: latency,
+            mean_latency: latency,
             measured,
             completed: measured,
             dropped,
             in_flight,
+            turned_away: 0,
             limited,
             elapsed: Duration::from_millis(ms),
             now: Duration::ZERO,

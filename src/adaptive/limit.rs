@@ -82,7 +82,10 @@ pub struct Sample {
     /// The shortest of the calls that began since the limit last changed and were neither cut short nor
     /// failed. `None` if there were none.
     pub min_latency: Option<Duration>,
-    /// How many calls tell of the two: all that are neither ignored nor refused as overload.
+    /// The mean over the same calls as [`latency`](Self::latency), each that was cut short as long as it was
+    /// seen. `None` if there were none.
+    pub mean_latency: Option<Duration>,
+    /// How many calls tell of the three: all that are neither ignored nor refused as overload.
     pub measured: u32,
     /// Calls that were answered, well or with an ordinary failure, whenever they began. What the service
     /// gets done.
@@ -92,6 +95,8 @@ pub struct Sample {
     pub dropped: u32,
     /// The most calls that were in flight at once.
     pub in_flight: u32,
+    /// Calls that found the limit reached: that were refused, or had to wait.
+    pub turned_away: u32,
     /// Whether the limit was reached: all of it was in use, so that another call would have been refused
     /// or had to wait.
     pub limited: bool,

@@ -14,6 +14,7 @@ use crate::{
     sync::{
         AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering::Relaxed, lock, try_lock,
     },
+    time::nanos,
     window::{Estimate, Histogram, Sample as Took, Tally},
 };
 
@@ -89,8 +90,13 @@ struct Seen {
     /// When the window may be over, and when it is in any case, in nanoseconds.
     due: AtomicU64,
     latest: AtomicU64,
-    /// Answered calls that are not among the exact latencies. Only ever added to.
+    /// Until when a call that ends tells no latency, in nanoseconds: soon after a change only the short
+    /// ones of those that began since can have ended.
+    settled: AtomicU64,
+    /// Answered calls that are not among the exact latencies, and calls that found the limit reached. Only
+    /// ever added to.
     others: AtomicU32,
+    turned_away: AtomicU32,
     /// The shortest that was exact, in nanoseconds.
     least: AtomicU64,
     latencies: Histogram,
@@ -103,6 +109,7 @@ struct Tuner {
     /// When the last sample was completed, in nanoseconds.
     since: u64,
     others_before: u32,
+    turned_away_before: u32,
     latencies_before: Tally,
     /// The latency, as last known.
     latency: Option<Duration>,
@@ -125,7 +132,9 @@ impl Limiter {
                 limited: AtomicBool::new(false),
                 due: AtomicU64::new(0),
                 latest: AtomicU64::new(0),
+                settled: AtomicU64::new(0),
                 others: AtomicU32::new(0),
+                turned_away: AtomicU32::new(0),
                 least: AtomicU64::new(u64::MAX),
                 latencies: Histogram::new(),
             },
@@ -134,6 +143,7 @@ impl Limiter {
                 bounded,
                 since: 0,
                 others_before: 0,
+                turned_away_before: 0,
                 latencies_before: Tally::EMPTY,
                 latency: None,
                 last: None,
@@ -166,6 +176,12 @@ impl Limiter {
         self.seen.in_flight(left.taken + 1, left);
     }
 
+    /// A call found the limit reached.
+    pub(super) fn turn_away(&self) {
+        // Relaxed: the number is all there is to it.
+        self.seen.turned_away.fetch_add(1, Relaxed);
+    }
+
     /// A call has been answered, and holds its permit on: its end may be far.
     pub(super) fn look_in_flight(&self) {
         let word = self.permits.load();
@@ -192,11 +208,12 @@ impl Limiter {
                 }
             }
             Pace::Windows { .. } => {
-                if told == Told::Completed && is_of_now {
+                let is_telling = is_of_now && now >= self.seen.settled.load(Relaxed);
+                if told == Told::Completed && is_telling {
                     self.seen.latency(nanos);
                 } else {
                     self.count(generation, told);
-                    if is_of_now && told != Told::Overloaded {
+                    if is_telling && told != Told::Overloaded {
                         self.seen.latencies.add(Took::Cut(nanos));
                     }
                 }
@@ -250,6 +267,7 @@ impl Limiter {
         let sample = Sample {
             latency,
             min_latency: is_exact.then_some(took),
+            mean_latency: latency,
             measured: latency.is_some().into(),
             completed: self.others_since(&tuner),
             ..self.sample(&tuner, now)
@@ -292,6 +310,7 @@ impl Limiter {
         let sample = Sample {
             latency,
             min_latency: self.seen.least(),
+            mean_latency: seen.mean().map(Duration::from_nanos),
             measured: measured as u32,
             completed: self
                 .others_since(&tuner)
@@ -309,6 +328,8 @@ impl Limiter {
             elapsed: Duration::from_nanos(now.saturating_sub(tuner.since)),
             dropped: self.standing().dropped,
             in_flight: self.seen.in_flight.load(Relaxed),
+            turned_away: (self.seen.turned_away.load(Relaxed))
+                .wrapping_sub(tuner.turned_away_before),
             limited: self.seen.limited.load(Relaxed),
             ..Sample::default()
         }
@@ -335,7 +356,7 @@ impl Limiter {
         tuner.latency = sample.latency.or(tuner.latency);
         tuner.last = Some(sample);
         let from = self.permits.load().limit;
-        let word = self.begin(&mut tuner, sample.dropped, now);
+        let word = self.begin(&mut tuner, &sample, now);
         drop(tuner);
         self.serve(word);
         tell(&Tuned {
@@ -346,17 +367,30 @@ impl Limiter {
         });
     }
 
-    /// Sets the limit as it is now, and begins the next sample, with so many drops told.
-    fn begin(&self, tuner: &mut Tuner, dropped: u32, now: u64) -> Word {
+    /// Sets the limit as it is now, and begins the next sample, after `told`.
+    fn begin(&self, tuner: &mut Tuner, told: &Sample, now: u64) -> Word {
         let calls = tuner.bounded.calls();
         let mut word = self.permits.load();
-        if word.limit as usize == calls {
-            self.update(|standing| Some(standing.without_drops(dropped)));
-        } else {
+        let before = word.limit as usize;
+        if before != calls {
             word = self.permits.set_limit(calls);
+        }
+        // Calls that began before a small change tell of the limit after it as well. But for a drop there
+        // is to be one decrease.
+        let is_small = 10 * before.abs_diff(calls) < before;
+        let is_windowed = matches!(self.pace, Pace::Windows { .. });
+        if before == calls || is_windowed && is_small && told.dropped == 0 {
+            self.update(|standing| Some(standing.without_drops(told.dropped)));
+        } else {
             self.renew();
+            let settling = told.mean_latency.unwrap_or_default().saturating_mul(2);
+            // Relaxed: who still sees the old one tells of one call too many, or too few.
+            self.seen
+                .settled
+                .store(now.saturating_add(nanos(settling)), Relaxed);
         }
         tuner.since = now;
+        tuner.turned_away_before = tuner.turned_away_before.wrapping_add(told.turned_away);
         tuner.others_before = self.seen.others.load(Relaxed);
         self.seen.begin(self.pace, word.taken, now);
         word
@@ -381,7 +415,8 @@ impl Limiter {
         let mut tuner = lock(&self.tuner);
         change(&mut tuner.bounded);
         tuner.latencies_before = self.seen.latencies.read();
-        let word = self.begin(&mut tuner, 0, now);
+        tuner.turned_away_before = self.seen.turned_away.load(Relaxed);
+        let word = self.begin(&mut tuner, &Sample::default(), now);
         self.renew();
         drop(tuner);
         self.serve(word);

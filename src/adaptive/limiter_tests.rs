@@ -136,8 +136,12 @@ struct Model {
     took: Vec<Took>,
     completed: u32,
     dropped: u32,
+    turned_away: u32,
     most: u32,
     limited: bool,
+    /// Whether the last sample began a generation, and until when its calls tell no latency.
+    is_renewed: bool,
+    settled: u64,
     known: Option<u64>,
     says: Option<f64>,
 }
@@ -147,10 +151,14 @@ impl Model {
         self.limit as usize
     }
 
-    fn set(&mut self, limit: f64) {
+    /// Sets the limit, after a sample with so many drops.
+    fn set(&mut self, limit: f64, dropped: u32) {
         let before = self.calls();
         self.limit = limit.clamp(1.0, 50.0);
-        if self.calls() != before {
+        let change = self.calls().abs_diff(before);
+        let is_small = change as f64 / (before as f64) < 0.1;
+        self.is_renewed = change > 0 && (self.is_every_call || !is_small || dropped > 0);
+        if self.is_renewed {
             self.change();
         }
     }
@@ -162,7 +170,7 @@ impl Model {
     fn begin_sample(&mut self) {
         self.since = self.now;
         self.took.clear();
-        (self.completed, self.dropped) = (0, 0);
+        (self.completed, self.dropped, self.turned_away) = (0, 0, 0);
         self.most = self.in_flight.len() as u32;
         self.limited = false;
     }
@@ -176,7 +184,8 @@ impl Model {
         self.completed += u32::from(matches!(told, Told::Completed | Told::Failed));
         if is_new {
             self.dropped += u32::from(matches!(told, Told::TimedOut | Told::Overloaded));
-            if told != Told::Overloaded {
+            let is_settled = self.is_every_call || self.now >= self.settled;
+            if told != Told::Overloaded && is_settled {
                 self.took.push(match told {
                     Told::Completed => Took::Exact(nanos),
                     _ => Took::Cut(nanos),
@@ -202,8 +211,10 @@ impl Model {
             Took::Exact(nanos) | Took::Cut(nanos) => nanos,
         });
         let beyond = all
+            .clone()
             .max()
             .and_then(|longest| self.known.map(|known| known.max(longest)));
+        let mean = (all.sum::<u64>()).checked_div(self.took.len() as u64);
         let latency = product_limit(self.took.clone(), 0.5).or(beyond);
         let measured = match latency {
             None if self.is_every_call => 0,
@@ -215,15 +226,19 @@ impl Model {
             elapsed: nanos(elapsed),
             latency: latency.map(nanos),
             min_latency: least.map(nanos),
+            mean_latency: if self.is_every_call { latency } else { mean }.map(nanos),
             measured,
             completed: self.completed,
             dropped: self.dropped,
+            turned_away: self.turned_away,
             in_flight: self.most,
             limited: self.limited,
         };
         self.known = latency.or(self.known);
         if let Some(says) = self.says.take() {
-            self.set(says);
+            self.set(says, sample.dropped);
+        } else {
+            self.is_renewed = false;
         }
         self.begin_sample();
         Some(sample)
@@ -239,12 +254,14 @@ fn assert_like(told: &Sample, expected: &Sample) -> Result<(), TestCaseError> {
         (Some(told), Some(expected)) => told.abs_diff(expected) <= expected / 14,
         (told, expected) => told == expected,
     };
-    let is_like =
-        is_near(told.latency, expected.latency) && is_near(told.min_latency, expected.min_latency);
+    let is_like = is_near(told.latency, expected.latency)
+        && is_near(told.min_latency, expected.min_latency)
+        && is_near(told.mean_latency, expected.mean_latency);
     prop_assert!(is_like, "{told:?} for {expected:?}");
     let rest = Sample {
         latency: expected.latency,
         min_latency: expected.min_latency,
+        mean_latency: expected.mean_latency,
         ..*told
     };
     prop_assert_eq!(&rest, expected);
@@ -263,8 +280,11 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
         took: Vec::new(),
         completed: 0,
         dropped: 0,
+        turned_away: 0,
         most: 0,
         limited: false,
+        is_renewed: false,
+        settled: 0,
         known: None,
         says: None,
     };
@@ -278,7 +298,10 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
             }
             Step::SetLimit(limit) => {
                 set_limit(&limiter, limit, model.now);
-                model.set(limit as f64);
+                model.set(limit as f64, 0);
+                if model.is_renewed {
+                    model.settled = model.now;
+                }
                 model.change();
                 model.begin_sample();
             }
@@ -286,6 +309,10 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
                 let generation = try_begin(&limiter);
                 let has_room = model.in_flight.len() < model.calls();
                 prop_assert_eq!(generation.is_some(), has_room);
+                if !has_room {
+                    limiter.turn_away();
+                    model.turned_away += 1;
+                }
                 if let Some(generation) = generation {
                     generations.push(generation);
                     model.in_flight.push(model.changes);
@@ -307,6 +334,10 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
                         .latency
                         .map(|it| it.as_nanos() as u64)
                         .or(model.known);
+                    if model.is_renewed {
+                        let mean = tuned.sample.mean_latency.unwrap_or_default();
+                        model.settled = model.now + 2 * mean.as_nanos() as u64;
+                    }
                     let limits = (tuned.from as usize, tuned.to as usize);
                     prop_assert_eq!(limits, (before, model.calls()));
                 }

@@ -16,8 +16,9 @@
 //! or fails, or panics, would have taken longer than it did, which is what it counts as: it does not pull
 //! the latency down. What a layer below refused tells nothing.
 //!
-//! **What is not used to judge a limit.** Calls that began before it last changed: they tell of the limit
-//! before. So there is at most one decrease in a round trip, however many calls are dropped in it.
+//! **What is not used to judge a limit.** Calls that began before it last changed, by a tenth or more or for a
+//! drop: they tell of the limit before. So there is at most one decrease in a round trip, however many
+//! calls are dropped in it.
 //!
 //! **Where a permit is held.** As in a [bulkhead](crate::bulkhead): a call takes it in
 //! [`call`](tower::Service::call), not in `poll_ready`, and gives it back when it ends, fails, panics or
@@ -30,6 +31,7 @@
 //!
 //! | algorithm | goes by |
 //! |---|---|
+//! | [`Knee`], the default | how many calls wait in the service, by Little's law; drops |
 //! | [`Aimd`] | drops |
 //! | [`Vegas`] | how many calls queue, by the latency over the shortest |
 //! | [`Gradient`] | the shortest latency over the present one |
@@ -104,6 +106,9 @@ mod gradient;
 mod gradient2;
 mod handle;
 mod jitter;
+mod knee;
+#[cfg(all(test, not(steadfast_loom)))]
+mod knee_tests;
 mod layer;
 mod limit;
 mod limiter;
@@ -131,6 +136,7 @@ pub use envoy::EnvoyGradient;
 pub use gradient::Gradient;
 pub use gradient2::Gradient2;
 pub use handle::{AdaptiveHandle, AdaptiveSnapshot};
+pub use knee::Knee;
 pub use layer::{AdaptiveLayer, QueuedAdaptiveLayer};
 pub use limit::{Limit, Sample};
 pub use little::LittlesLaw;

@@ -97,8 +97,10 @@ impl Shared {
         match self.mode.get() {
             Mode::Disabled => Some(Pass::Unwatched),
             _ if self.limiter.permits().try_take(1) => Some(Pass::Admitted),
-            Mode::ObserveOnly => Some(self.spare()),
-            Mode::Enabled => None,
+            mode => {
+                self.limiter.turn_away();
+                (mode == Mode::ObserveOnly).then(|| self.spare())
+            }
         }
     }
 
@@ -151,5 +153,9 @@ impl queue::Source for PooledArc<Shared> {
 
     fn waiting(&self) -> &Gauge {
         &self.metrics.waiting
+    }
+
+    fn turned_away(&self) {
+        self.limiter.turn_away();
     }
 }

@@ -22,6 +22,8 @@ pub(crate) trait Source {
     fn telemetry(&self) -> &Telemetry;
     /// How many wait.
     fn waiting(&self) -> &Gauge;
+    /// Told of each call that finds no permit free.
+    fn turned_away(&self) {}
 }
 
 /// A call's wait. Dropping it leaves the queue, and gives back what has come since.
@@ -57,6 +59,7 @@ impl<P: Source> Wait<P> {
     /// Only here, where the call may have to wait, are context and clock asked.
     #[inline(never)]
     fn queue_up(source: P, slots: u32, waker: &Waker) -> Entry<P> {
+        source.turned_away();
         let permits = source.permits();
         let (mut end, mut reason) = (None, Reason::DeadlineExceeded);
         let ask = || {

@@ -118,6 +118,17 @@ impl Tally {
         self.0.iter().flatten().map(|count| u64::from(*count)).sum()
     }
 
+    /// The mean, in nanoseconds: each in the middle of its bucket, and what was cut as long as it was seen.
+    pub(crate) fn mean(&self) -> Option<u64> {
+        let (mut sum, mut all) = (0_u128, 0_u128);
+        for (bucket, counts) in self.0.iter().enumerate() {
+            let count = counts.iter().map(|count| u128::from(*count)).sum::<u128>();
+            sum += count * u128::from(Bucket(bucket).middle());
+            all += count;
+        }
+        (sum.checked_div(all)).map(|mean| mean as u64)
+    }
+
     /// The quantile beyond which `tail` of the durations lie.
     ///
     /// A duration that was cut short is not lost, and is not taken for a short one: it counts as longer than
