@@ -1,7 +1,7 @@
 //! What a limiter decides with: permits, what is being seen of the calls, and the algorithm. Pure: it is
 //! handed the time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
 use super::{
     limit::{Limit, Sample},
@@ -162,7 +162,7 @@ impl Limiter {
     /// Gives a permit back.
     #[inline]
     pub(super) fn give_back(&self) {
-        let left = self.permits.give_back(1);
+        let left = self.permits.give_back_and_look(1);
         self.seen.in_flight(left.taken + 1, left);
     }
 
@@ -233,7 +233,7 @@ impl Limiter {
         now: u64,
         tell: impl FnOnce(&Tuned),
     ) {
-        let Some(tuner) = try_lock(&self.tuner) else {
+        let Some(mut tuner) = try_lock(&self.tuner) else {
             return;
         };
         if self.generation() != generation {
@@ -251,7 +251,7 @@ impl Limiter {
             latency,
             min_latency: is_exact.then_some(took),
             measured: latency.is_some().into(),
-            completed: self.others_since(&tuner),
+            completed: self.take_others(&mut tuner),
             ..self.sample(&tuner, now)
         };
         self.tune(tuner, sample, now, tell);
@@ -280,21 +280,22 @@ impl Limiter {
         if !is_enough && now < self.seen.latest.load(Relaxed) {
             return;
         }
+        let least = self.seen.least();
         let latency = match seen.quantile(tail) {
             _ if measured == 0 => None,
             Estimate::At(nanos) => Some(Duration::from_nanos(nanos)),
             // It has not become shorter by that so many were cut.
             Estimate::Beyond(longest) => {
-                let longest = Duration::from_nanos(longest);
-                tuner.latency.map(|known| known.max(longest))
+                let known = tuner.latency.or(least);
+                known.map(|known| known.max(Duration::from_nanos(longest)))
             }
         };
         let sample = Sample {
             latency,
-            min_latency: self.seen.least(),
+            min_latency: least,
             measured: measured as u32,
             completed: self
-                .others_since(&tuner)
+                .take_others(&mut tuner)
                 .saturating_add(seen.exact() as u32),
             ..sample
         };
@@ -314,9 +315,11 @@ impl Limiter {
         }
     }
 
-    fn others_since(&self, tuner: &Tuner) -> u32 {
+    /// Those since this was last asked. Looked at once: what another adds in between is in the next
+    /// sample.
+    fn take_others(&self, tuner: &mut Tuner) -> u32 {
         let others = self.seen.others.load(Relaxed);
-        others.wrapping_sub(tuner.others_before)
+        others.wrapping_sub(mem::replace(&mut tuner.others_before, others))
     }
 
     /// Runs the algorithm, and begins the next sample.
@@ -357,7 +360,6 @@ impl Limiter {
             self.renew();
         }
         tuner.since = now;
-        tuner.others_before = self.seen.others.load(Relaxed);
         self.seen.begin(self.pace, word.taken, now);
         word
     }
@@ -381,6 +383,7 @@ impl Limiter {
         let mut tuner = lock(&self.tuner);
         change(&mut tuner.bounded);
         tuner.latencies_before = self.seen.latencies.read();
+        self.take_others(&mut tuner);
         let word = self.begin(&mut tuner, 0, now);
         self.renew();
         drop(tuner);
@@ -439,7 +442,8 @@ impl Seen {
         }
     }
 
-    /// Nothing has been seen yet, with so many in flight.
+    /// Nothing has been seen yet, with so many in flight. What another sees at this moment may be in no
+    /// sample: it is one of many, and none of them is counted.
     fn begin(&self, pace: Pace, in_flight: u32, now: u64) {
         self.in_flight.store(in_flight, Relaxed);
         self.limited.store(false, Relaxed);

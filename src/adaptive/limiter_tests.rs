@@ -201,9 +201,9 @@ impl Model {
         let all = self.took.iter().map(|took| match *took {
             Took::Exact(nanos) | Took::Cut(nanos) => nanos,
         });
-        let beyond = all
-            .max()
-            .and_then(|longest| self.known.map(|known| known.max(longest)));
+        let longest = all.max();
+        let known = self.known.or(least);
+        let beyond = longest.and_then(|longest| known.map(|known| known.max(longest)));
         let latency = product_limit(self.took.clone(), 0.5).or(beyond);
         let measured = match latency {
             None if self.is_every_call => 0,
