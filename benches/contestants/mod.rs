@@ -219,7 +219,9 @@ pub(crate) fn rejection() -> Calls {
 
 /// An adaptive limit that is reached, above the same.
 pub(crate) fn limit_reached() -> Calls {
-    let builder = AdaptiveLayer::builder(Gradient2::default()).max_limit(1);
+    let builder = AdaptiveLayer::builder()
+        .algorithm(Gradient2::default())
+        .max_limit(1);
     let mut service = builder.build().expect("in range").layer(FailingOneIn(2));
     std::mem::forget(service.call(1)); // holds the only permit
     calls(service)
@@ -340,10 +342,10 @@ where
 
     let bulkhead = || BulkheadLayer::new(MAX_IN_FLIGHT);
     let queue = Queue::fifo(MAX_IN_FLIGHT, LIMIT);
-    let adaptive = AdaptiveLayer::builder(Gradient2::default());
+    let adaptive = AdaptiveLayer::builder().algorithm(Gradient2::default());
     let adaptive_queued = adaptive.clone().queue(queue).build().expect("in range");
     let adaptive = adaptive.build().expect("in range");
-    let adaptive_each = AdaptiveLayer::builder(Vegas::default());
+    let adaptive_each = AdaptiveLayer::builder().algorithm(Vegas::default());
     let adaptive_each = adaptive_each.build().expect("in range");
     let queued = BulkheadLayer::builder(MAX_IN_FLIGHT).queue(queue).build();
     let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");

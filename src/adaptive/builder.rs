@@ -2,6 +2,7 @@
 
 use super::{
     AdaptiveLayer, QueuedAdaptiveLayer,
+    knee::Knee,
     limit::Limit,
     limiter::{Bounded, Limiter},
     sampled::All,
@@ -16,7 +17,7 @@ use crate::{
 /// The settings of an adaptive limit; made by [`AdaptiveLayer::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct AdaptiveBuilder<L, C = AnyError, F = All, U = Answered, Q = ()> {
+pub struct AdaptiveBuilder<L = Knee, C = AnyError, F = All, U = Answered, Q = ()> {
     name: &'static str,
     algorithm: L,
     initial: Option<usize>,
@@ -54,11 +55,11 @@ impl Bounds {
     }
 }
 
-impl<L: Limit> AdaptiveBuilder<L> {
-    pub(super) const fn new(algorithm: L) -> Self {
+impl AdaptiveBuilder {
+    pub(super) fn new() -> Self {
         Self {
             name: "adaptive",
-            algorithm,
+            algorithm: Knee::default(),
             initial: None,
             bounds: Bounds { min: 1, max: 1000 },
             sampling: None,
@@ -72,6 +73,13 @@ impl<L: Limit> AdaptiveBuilder<L> {
 }
 
 impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
+    /// What adapts the limit. Default: [`Knee`].
+    pub fn algorithm<M>(self, algorithm: M) -> AdaptiveBuilder<M, C, F, U, Q> {
+        self.map(|_, classifier, sampled, until, queue| {
+            (algorithm, classifier, sampled, until, queue)
+        })
+    }
+
     /// Names the layer, for metrics, events and refusals. Default: `"adaptive"`.
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = name;
@@ -125,7 +133,9 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     /// What answers at once without doing the work is not fast: where a service refuses bad requests so,
     /// have the classifier ignore them.
     pub fn classifier<D>(self, classifier: D) -> AdaptiveBuilder<L, D, F, U, Q> {
-        self.map(|_, sampled, until, queue| (classifier, sampled, until, queue))
+        self.map(|algorithm, _, sampled, until, queue| {
+            (algorithm, classifier, sampled, until, queue)
+        })
     }
 
     /// Leaves the requests out of the samples for which `sampled` is `false`: those whose latency says
@@ -135,7 +145,9 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     where
         G: Fn(&Req) -> bool,
     {
-        self.map(|classifier, _, until, queue| (classifier, sampled, until, queue))
+        self.map(|algorithm, classifier, _, until, queue| {
+            (algorithm, classifier, sampled, until, queue)
+        })
     }
 
     /// Until when a call holds its permit. Default: until it is [`Answered`]. For responses that are
@@ -143,23 +155,32 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     ///
     /// The latency of a call is in any case that until it is answered. One that fails then lasts no longer.
     pub fn until<V>(self, until: V) -> AdaptiveBuilder<L, C, F, V, Q> {
-        self.map(|classifier, sampled, _, queue| (classifier, sampled, until, queue))
+        self.map(|algorithm, classifier, sampled, _, queue| {
+            (algorithm, classifier, sampled, until, queue)
+        })
     }
 
     /// Lets calls wait while the limit is reached. Default: none.
     pub fn queue(self, queue: Queue) -> AdaptiveBuilder<L, C, F, U, Queue> {
-        self.map(|classifier, sampled, until, _| (classifier, sampled, until, queue))
+        self.map(|algorithm, classifier, sampled, until, _| {
+            (algorithm, classifier, sampled, until, queue)
+        })
     }
 
-    fn map<D, G, V, R>(
+    fn map<M, D, G, V, R>(
         self,
-        f: impl FnOnce(C, F, U, Q) -> (D, G, V, R),
-    ) -> AdaptiveBuilder<L, D, G, V, R> {
-        let (classifier, sampled, until, queue) =
-            f(self.classifier, self.sampled, self.until, self.queue);
+        f: impl FnOnce(L, C, F, U, Q) -> (M, D, G, V, R),
+    ) -> AdaptiveBuilder<M, D, G, V, R> {
+        let (algorithm, classifier, sampled, until, queue) = f(
+            self.algorithm,
+            self.classifier,
+            self.sampled,
+            self.until,
+            self.queue,
+        );
         AdaptiveBuilder {
             name: self.name,
-            algorithm: self.algorithm,
+            algorithm,
             initial: self.initial,
             bounds: self.bounds,
             sampling: self.sampling,

@@ -172,7 +172,6 @@ impl Drop for Call {
     #[inline]
     fn drop(&mut self) {
         if self.phase != Phase::Ended {
-            self.phase = Phase::Ended;
             let (told, ending) = self.abandoned();
             self.account(told, ending);
         }

@@ -71,7 +71,7 @@ impl Default for EnvoyGradient {
             requests: 50,
             jitter: Jitter::default(),
             state: State::New,
-            seen: Vec::new(),
+            seen: Vec::with_capacity(50),
         }
     }
 }
@@ -122,6 +122,7 @@ impl EnvoyGradient {
             return Err(InvalidSetting::new("requests", requests, "at least 1"));
         }
         self.requests = requests;
+        self.seen.reserve(requests.min(1024) as usize);
         Ok(self)
     }
 

@@ -174,7 +174,7 @@ impl Knee {
         }
     }
 
-    fn track(&mut self, limit: f64, seen: &Measured<'_>) {
+    fn track(&mut self, seen: &Measured<'_>) {
         let Sample {
             completed,
             turned_away,
@@ -277,7 +277,7 @@ impl Limit for Knee {
         }
         let before = self.throughput.unwrap_or_default();
         let rises = seen.throughput > 1.05 * before;
-        self.track(limit, &seen);
+        self.track(&seen);
         if !sample.limited {
             return limit;
         }

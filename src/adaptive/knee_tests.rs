@@ -50,15 +50,17 @@ impl Service {
             (self.offered, self.offered * self.latency)
         };
         let latency = Some(Duration::from_secs_f64(in_flight / throughput));
-        let mut sample = Sample::default();
-        sample.now = Duration::from_secs_f64(now);
-        sample.elapsed = Duration::from_secs_f64(WINDOW);
-        (sample.latency, sample.mean_latency) = (latency, latency);
-        sample.completed = (throughput * WINDOW).round() as u32;
-        sample.turned_away = ((self.offered - throughput) * WINDOW).round() as u32;
-        sample.in_flight = in_flight.ceil() as u32;
-        sample.limited = limited;
-        sample
+        Sample {
+            now: Duration::from_secs_f64(now),
+            elapsed: Duration::from_secs_f64(WINDOW),
+            latency,
+            mean_latency: latency,
+            completed: (throughput * WINDOW).round() as u32,
+            turned_away: ((self.offered - throughput) * WINDOW).round() as u32,
+            in_flight: in_flight.ceil() as u32,
+            limited,
+            ..Sample::default()
+        }
     }
 }
 
@@ -200,8 +202,11 @@ fn capacity_that_is_halved_or_doubled_is_found_within_two_seconds() {
 #[test]
 fn where_every_call_is_dropped_the_limit_halves_with_each_sample() {
     let mut knee = Knee::default().seed(0);
-    let mut dropped = Sample::default();
-    (dropped.dropped, dropped.limited) = (10, true);
+    let dropped = Sample {
+        dropped: 10,
+        limited: true,
+        ..Sample::default()
+    };
     assert_eq!(knee.next(100.0, &dropped), 50.0);
     assert_eq!(knee.next(50.0, &dropped), 25.0);
 }
@@ -209,11 +214,13 @@ fn where_every_call_is_dropped_the_limit_halves_with_each_sample() {
 #[test]
 fn drops_lower_the_limit_by_their_share_and_a_few_of_them_not_at_all() {
     let mut knee = Knee::default().seed(0);
-    let mut sample = Sample::default();
-    (sample.dropped, sample.completed) = (20, 80);
-    assert_eq!(knee.next(100.0, &sample), 80.0);
-    (sample.dropped, sample.completed) = (10, 90);
-    assert_eq!(knee.next(100.0, &sample), 100.0);
+    let of_hundred = |dropped| Sample {
+        dropped,
+        completed: 100 - dropped,
+        ..Sample::default()
+    };
+    assert_eq!(knee.next(100.0, &of_hundred(20)), 80.0);
+    assert_eq!(knee.next(100.0, &of_hundred(10)), 100.0);
 }
 
 #[test]
@@ -242,15 +249,18 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     let counts = (count(), count(), count(), count());
     (latency(), latency(), elapsed, counts, any::<bool>()).prop_map(
         |(latency, mean_latency, elapsed, counts, limited)| {
-            let mut sample = Sample::default();
-            (sample.latency, sample.mean_latency) = (latency, mean_latency);
-            sample.elapsed = Duration::from_micros(elapsed);
-            sample.completed = counts.0;
-            sample.dropped = counts.1;
-            sample.turned_away = counts.2;
-            sample.in_flight = counts.3;
-            sample.limited = limited;
-            sample
+            let (completed, dropped, turned_away, in_flight) = counts;
+            Sample {
+                elapsed: Duration::from_micros(elapsed),
+                latency,
+                mean_latency,
+                completed,
+                dropped,
+                in_flight,
+                turned_away,
+                limited,
+                ..Sample::default()
+            }
         },
     )
 }

@@ -3,8 +3,7 @@
 use tower::Layer;
 
 use super::{
-    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, limit::Limit, sampled::All,
-    shared::Shared,
+    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, sampled::All, shared::Shared,
 };
 use crate::{classify::AnyError, pooled::PooledArc, until::Answered};
 
@@ -23,9 +22,9 @@ pub struct AdaptiveLayer<C = AnyError, F = All, U = Answered> {
 }
 
 impl AdaptiveLayer {
-    /// Begins a limit that `algorithm` adapts.
-    pub const fn builder<L: Limit>(algorithm: L) -> AdaptiveBuilder<L> {
-        AdaptiveBuilder::new(algorithm)
+    /// Begins the settings of a limit that [`Knee`](super::Knee) adapts.
+    pub fn builder() -> AdaptiveBuilder {
+        AdaptiveBuilder::new()
     }
 }
 

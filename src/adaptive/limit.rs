@@ -31,7 +31,7 @@ use super::sampling::Sampling;
 /// }
 ///
 /// # fn main() -> Result<(), steadfast::InvalidSetting> {
-/// let layer = AdaptiveLayer::builder(Careful).initial_limit(50).build()?;
+/// let layer = AdaptiveLayer::builder().algorithm(Careful).initial_limit(50).build()?;
 /// assert_eq!(layer.handle().limit(), 50);
 ///
 /// let mut sample = Sample::default();
@@ -77,7 +77,7 @@ pub struct Sample {
     ///
     /// Calls that were cut short, or failed, count as longer than they took. Where they are so many that the
     /// quantile lies beyond all that was seen, this is the longest that was, or the latency as last known if
-    /// that was longer; `None` if none was known.
+    /// that was longer; `None` while all there ever were have been cut short or have failed.
     pub latency: Option<Duration>,
     /// The shortest of the calls that began since the limit last changed and were neither cut short nor
     /// failed. `None` if there were none.

@@ -1,7 +1,7 @@
 //! What a limiter decides with: permits, what is being seen of the calls, and the algorithm. Pure: it is
 //! handed the time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
 use super::{
     limit::{Limit, Sample},
@@ -172,7 +172,7 @@ impl Limiter {
     /// Gives a permit back.
     #[inline]
     pub(super) fn give_back(&self) {
-        let left = self.permits.give_back(1);
+        let left = self.permits.give_back_and_look(1);
         self.seen.in_flight(left.taken + 1, left);
     }
 
@@ -250,7 +250,7 @@ impl Limiter {
         now: u64,
         tell: impl FnOnce(&Tuned),
     ) {
-        let Some(tuner) = try_lock(&self.tuner) else {
+        let Some(mut tuner) = try_lock(&self.tuner) else {
             return;
         };
         if self.generation() != generation {
@@ -269,7 +269,7 @@ impl Limiter {
             min_latency: is_exact.then_some(took),
             mean_latency: latency,
             measured: latency.is_some().into(),
-            completed: self.others_since(&tuner),
+            completed: self.take_others(&mut tuner),
             ..self.sample(&tuner, now)
         };
         self.tune(tuner, sample, now, tell);
@@ -298,22 +298,23 @@ impl Limiter {
         if !is_enough && now < self.seen.latest.load(Relaxed) {
             return;
         }
+        let least = self.seen.least();
         let latency = match seen.quantile(tail) {
             _ if measured == 0 => None,
             Estimate::At(nanos) => Some(Duration::from_nanos(nanos)),
             // It has not become shorter by that so many were cut.
             Estimate::Beyond(longest) => {
-                let longest = Duration::from_nanos(longest);
-                tuner.latency.map(|known| known.max(longest))
+                let known = tuner.latency.or(least);
+                known.map(|known| known.max(Duration::from_nanos(longest)))
             }
         };
         let sample = Sample {
             latency,
-            min_latency: self.seen.least(),
+            min_latency: least,
             mean_latency: seen.mean().map(Duration::from_nanos),
             measured: measured as u32,
             completed: self
-                .others_since(&tuner)
+                .take_others(&mut tuner)
                 .saturating_add(seen.exact() as u32),
             ..sample
         };
@@ -335,9 +336,11 @@ impl Limiter {
         }
     }
 
-    fn others_since(&self, tuner: &Tuner) -> u32 {
+    /// Those since this was last asked. Looked at once: what another adds in between is in the next
+    /// sample.
+    fn take_others(&self, tuner: &mut Tuner) -> u32 {
         let others = self.seen.others.load(Relaxed);
-        others.wrapping_sub(tuner.others_before)
+        others.wrapping_sub(mem::replace(&mut tuner.others_before, others))
     }
 
     /// Runs the algorithm, and begins the next sample.
@@ -391,7 +394,6 @@ impl Limiter {
         }
         tuner.since = now;
         tuner.turned_away_before = tuner.turned_away_before.wrapping_add(told.turned_away);
-        tuner.others_before = self.seen.others.load(Relaxed);
         self.seen.begin(self.pace, word.taken, now);
         word
     }
@@ -415,6 +417,7 @@ impl Limiter {
         let mut tuner = lock(&self.tuner);
         change(&mut tuner.bounded);
         tuner.latencies_before = self.seen.latencies.read();
+        self.take_others(&mut tuner);
         tuner.turned_away_before = self.seen.turned_away.load(Relaxed);
         let word = self.begin(&mut tuner, &Sample::default(), now);
         self.renew();
@@ -474,7 +477,8 @@ impl Seen {
         }
     }
 
-    /// Nothing has been seen yet, with so many in flight.
+    /// Nothing has been seen yet, with so many in flight. What another sees at this moment may be in no
+    /// sample: it is one of many, and none of them is counted.
     fn begin(&self, pace: Pace, in_flight: u32, now: u64) {
         self.in_flight.store(in_flight, Relaxed);
         self.limited.store(false, Relaxed);

@@ -210,11 +210,10 @@ impl Model {
         let all = self.took.iter().map(|took| match *took {
             Took::Exact(nanos) | Took::Cut(nanos) => nanos,
         });
-        let beyond = all
-            .clone()
-            .max()
-            .and_then(|longest| self.known.map(|known| known.max(longest)));
-        let mean = (all.sum::<u64>()).checked_div(self.took.len() as u64);
+        let mean = (all.clone().sum::<u64>()).checked_div(self.took.len() as u64);
+        let longest = all.max();
+        let known = self.known.or(least);
+        let beyond = longest.and_then(|longest| known.map(|known| known.max(longest)));
         let latency = product_limit(self.took.clone(), 0.5).or(beyond);
         let measured = match latency {
             None if self.is_every_call => 0,

@@ -74,7 +74,7 @@
 //!     Ok(()) => Verdict::Success,
 //!     Err(_) => Failure::overload().into(),
 //! };
-//! let layer = AdaptiveLayer::builder(Aimd::default())
+//! let layer = AdaptiveLayer::builder().algorithm(Aimd::default())
 //!     .name("users-db")
 //!     .initial_limit(8)
 //!     .classifier(overload)

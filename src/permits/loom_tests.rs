@@ -442,7 +442,7 @@ fn one_for_two_is_served_or_told_that_the_limit_is_now_one_but_not_forgotten() {
         assert!(first.bell.0.load(SeqCst), "the bell did not ring");
         match permits.poll_place(&first.place, Waker::noop()) {
             Poll::Ready(Ok(())) => permits.give_back(2),
-            Poll::Ready(Err(Unserved::Doomed)) => {}
+            Poll::Ready(Err(why)) => assert_eq!(why, Unserved::Doomed),
             Poll::Pending => panic!("neither served nor told"),
         }
         assert_served(&permits, second);

@@ -213,9 +213,15 @@ impl<C: Clock> Permits<C> {
         }
     }
 
-    /// Gives slots back that were taken. Returns what was left by that.
+    /// Gives slots back that were taken.
     #[inline]
-    pub(crate) fn give_back(&self, slots: u32) -> Word {
+    pub(crate) fn give_back(&self, slots: u32) {
+        self.give_back_and_look(slots);
+    }
+
+    /// Gives slots back that were taken, and returns what is left by that.
+    #[inline]
+    pub(crate) fn give_back_and_look(&self, slots: u32) -> Word {
         let word = self
             .update(|word| word.give_back(slots))
             .expect("the slots were taken");

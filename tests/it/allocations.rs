@@ -117,7 +117,7 @@ where
         ("bbr", Box::new(Bbr::when(|_| true))),
     ];
     for (name, algorithm) in algorithms {
-        let adaptive = AdaptiveLayer::builder(algorithm);
+        let adaptive = AdaptiveLayer::builder().algorithm(algorithm);
         let adaptive = if name.len() > 4 {
             adaptive.sampling(windows)
         } else {
@@ -133,7 +133,9 @@ where
 
     let bulkhead = BulkheadLayer::new(8);
     let queue = Queue::fifo(8, secs(1));
-    let queued = AdaptiveLayer::builder(Vegas::default()).queue(queue);
+    let queued = AdaptiveLayer::builder()
+        .algorithm(Vegas::default())
+        .queue(queue);
     assert_free(
         "queued adaptive",
         queued.build().unwrap().layer(inner.clone()),
@@ -270,7 +272,9 @@ fn a_call_that_is_refused_allocates_nothing() {
     forced.handle().force_open();
     assert_refused(Reason::CircuitOpen, forced.layer(inner));
 
-    let full = AdaptiveLayer::builder(Vegas::default()).max_limit(1);
+    let full = AdaptiveLayer::builder()
+        .algorithm(Vegas::default())
+        .max_limit(1);
     let full = full.build().unwrap().layer(inner);
     let holds_the_permit = full.clone().call(0);
     assert_refused(Reason::LimitReached, full);

@@ -239,7 +239,7 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     let timeout = || TimeoutLayer::new(second).unwrap();
     {
         use steadfast::adaptive::*;
-        let adaptive = AdaptiveLayer::builder(Vegas::default());
+        let adaptive = AdaptiveLayer::builder().algorithm(Vegas::default());
         answers(adaptive.clone().build().unwrap().layer(inner));
         let queue = Queue::fifo(1, second);
         answers(adaptive.queue(queue).build().unwrap().layer(inner));

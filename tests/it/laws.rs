@@ -283,18 +283,18 @@ laws! {
 }
 
 laws! {
-    adaptive: Inner, AdaptiveLayer::builder(Gradient2::default()).build().unwrap();
+    adaptive: Inner, AdaptiveLayer::builder().algorithm(Gradient2::default()).build().unwrap();
     // At its least, however often a call fails.
-    adaptive_with_one_permit: Inner, AdaptiveLayer::builder(Aimd::default())
+    adaptive_with_one_permit: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
         .max_limit(1)
         .build()
         .unwrap();
-    queued_adaptive: Always, AdaptiveLayer::builder(Aimd::default())
+    queued_adaptive: Always, AdaptiveLayer::builder().algorithm(Aimd::default())
         .max_limit(2)
         .queue(Queue::fifo(2, secs(1)))
         .build()
         .unwrap();
-    disabled_adaptive: Inner, AdaptiveLayer::builder(Aimd::default())
+    disabled_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
         .mode(steadfast::adaptive::Mode::Disabled)
         .build()
         .unwrap();
@@ -402,11 +402,11 @@ mod until_the_end_of_a_body {
 
     laws! {
         adaptive: Inner, http!(
-            AdaptiveLayer::builder(Aimd::default()).until(EndOfBody).build().unwrap(),
+            AdaptiveLayer::builder().algorithm(Aimd::default()).until(EndOfBody).build().unwrap(),
             GuardedBody<Full<Bytes>, steadfast::adaptive::HeldPermit>
         );
         queued_adaptive: Always, http!(
-            AdaptiveLayer::builder(Aimd::default())
+            AdaptiveLayer::builder().algorithm(Aimd::default())
                 .max_limit(2)
                 .queue(Queue::fifo(2, secs(1)))
                 .until(EndOfBody)

@@ -521,7 +521,10 @@ async fn an_adaptive_limit_tells_how_calls_end_and_what_it_has_come_to() {
     let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
     let _guard = tracing::subscriber::set_default(subscriber);
     let (layer, metrics) = Metrics::record(|| {
-        let builder = AdaptiveLayer::builder(Two).name("db").initial_limit(1);
+        let builder = AdaptiveLayer::builder()
+            .algorithm(Two)
+            .name("db")
+            .initial_limit(1);
         builder.classifier(Told).build().unwrap()
     });
     let mut service = layer.layer(Scripted::new().0);

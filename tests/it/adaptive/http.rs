@@ -27,7 +27,9 @@ async fn a_503_and_a_429_are_drops_and_of_other_4xx_nothing_is_told_where_they_a
         Ok::<_, Error>(Response::builder().status(status).body(body).unwrap())
     });
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone()).classifier(classifier);
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
+        .classifier(classifier);
     let mut service = layer.build().unwrap().layer(answers);
     for (status, told) in [
         (200, Some((1, 0))),
@@ -64,7 +66,8 @@ async fn a_resource_exhausted_is_a_drop_in_the_head_and_in_the_trailers() {
         Ok::<_, Error>(response.map(|()| StreamBody::new(frames)))
     });
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone())
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
         .classifier(GrpcClassifier::default())
         .until(EndOfBody)
         .build()
@@ -98,7 +101,8 @@ async fn streams(
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_held_until_the_end_of_the_body_and_the_latency_is_that_of_the_head() {
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone())
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
         .until(EndOfBody)
         .build()
         .unwrap();
@@ -129,7 +133,9 @@ async fn a_body_whose_time_is_up_is_a_drop() {
         .build()
         .unwrap();
     let layer = || {
-        let builder = AdaptiveLayer::builder(Aimd::default()).until(EndOfBody);
+        let builder = AdaptiveLayer::builder()
+            .algorithm(Aimd::default())
+            .until(EndOfBody);
         builder.build().unwrap()
     };
     let below = layer();

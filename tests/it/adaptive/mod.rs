@@ -57,7 +57,7 @@ fn of<L: Limit>(
     algorithm: L,
     set: impl FnOnce(AdaptiveBuilder<L>) -> AdaptiveBuilder<L>,
 ) -> (Svc, AdaptiveHandle, Watch) {
-    let builder = set(AdaptiveLayer::builder(algorithm)).classifier(Told);
+    let builder = set(AdaptiveLayer::builder().algorithm(algorithm)).classifier(Told);
     let layer = builder.name("db").build().unwrap();
     let (service, watch) = Scripted::new();
     (layer.layer(service), layer.handle(), watch)

@@ -17,7 +17,7 @@ use crate::support::{Act, Error, poll_once, secs, send};
 fn refused(
     set: impl FnOnce(AdaptiveBuilder<Vegas>) -> AdaptiveBuilder<Vegas>,
 ) -> (&'static str, String) {
-    let result = set(AdaptiveLayer::builder(Vegas::default())).build();
+    let result = set(AdaptiveLayer::builder().algorithm(Vegas::default())).build();
     let error: InvalidSetting = result.map(drop).unwrap_err();
     (error.setting(), error.allowed().to_owned())
 }
@@ -46,7 +46,7 @@ fn limits_that_cannot_be_are_refused_when_the_layer_is_built() {
 #[test]
 fn the_limit_begins_at_twenty_or_at_the_bound_that_is_nearest() {
     let initial = |min, max| {
-        let builder = AdaptiveLayer::builder(Vegas::default());
+        let builder = AdaptiveLayer::builder().algorithm(Vegas::default());
         let layer = builder.min_limit(min).max_limit(max).build().unwrap();
         layer.handle().limit()
     };
@@ -181,7 +181,9 @@ async fn a_snapshot_shows_all_there_is_to_see() {
 
 #[tokio::test(start_paused = true)]
 async fn all_services_of_a_layer_and_of_its_clones_share_one_limit() {
-    let layer = AdaptiveLayer::builder(Spy::default()).initial_limit(1);
+    let layer = AdaptiveLayer::builder()
+        .algorithm(Spy::default())
+        .initial_limit(1);
     let layer = layer.build().unwrap();
     let mut one = layer.layer(Scripted::new().0);
     let mut other = layer.clone().layer(Scripted::new().0);
@@ -198,7 +200,8 @@ async fn all_services_of_a_layer_and_of_its_clones_share_one_limit() {
 async fn with_a_queue_calls_wait_for_their_turn_and_the_wait_is_no_part_of_the_latency() {
     let spy = Spy::default();
     let queue = Queue::fifo(2, ms(100));
-    let builder = AdaptiveLayer::builder(spy.clone())
+    let builder = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
         .name("db")
         .initial_limit(1);
     let layer = builder.queue(queue).build().unwrap();
@@ -226,7 +229,9 @@ async fn with_a_queue_calls_wait_for_their_turn_and_the_wait_is_no_part_of_the_l
 async fn a_higher_limit_lets_in_those_who_wait() {
     let spy = Spy::default();
     let queue = Queue::fifo(9, secs(1));
-    let layer = AdaptiveLayer::builder(spy.clone()).initial_limit(1);
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
+        .initial_limit(1);
     let layer = layer.queue(queue).build().unwrap();
     let handle = layer.handle();
     let mut service = layer.layer(Scripted::new().0);
@@ -254,7 +259,9 @@ async fn a_higher_limit_lets_in_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn what_only_observes_or_is_disabled_makes_nobody_wait() {
     for mode in [Mode::ObserveOnly, Mode::Disabled] {
-        let layer = AdaptiveLayer::builder(Spy::default()).initial_limit(1);
+        let layer = AdaptiveLayer::builder()
+            .algorithm(Spy::default())
+            .initial_limit(1);
         let layer = layer.mode(mode).queue(Queue::fifo(9, secs(9)));
         let layer = layer.build().unwrap();
         let mut service = layer.layer(Scripted::new().0);

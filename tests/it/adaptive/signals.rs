@@ -116,7 +116,10 @@ async fn in_a_window_of_hangs_that_were_given_up_the_latency_is_not_that_of_the_
 async fn a_timeout_of_ours_below_or_above_is_a_drop() {
     // Below: it comes back as an error.
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone()).build().unwrap();
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
+        .build()
+        .unwrap();
     let timeout = TimeoutLayer::new(ms(50)).unwrap();
     let mut below = (&layer, &timeout).layer(Scripted::new().0);
     send(&mut below, Act::Take(ms(80)))
@@ -180,7 +183,10 @@ async fn a_panic_gives_the_permit_back_and_is_not_taken_for_fast() {
 #[tokio::test(start_paused = true)]
 async fn what_a_layer_below_refused_tells_nothing() {
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone()).build().unwrap();
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
+        .build()
+        .unwrap();
     let mut service = (&layer, BulkheadLayer::new(0)).layer(Scripted::new().0);
     let rejected = send(&mut service, Act::Succeed)
         .await
@@ -240,7 +246,8 @@ async fn calls_that_began_before_the_last_change_do_not_judge_the_limit_after_it
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_not_sampled_hold_a_permit_and_tell_nothing() {
     let spy = Spy::default();
-    let layer = AdaptiveLayer::builder(spy.clone())
+    let layer = AdaptiveLayer::builder()
+        .algorithm(spy.clone())
         .initial_limit(1)
         .classifier(Told)
         .sample_if(|act: &Act| !matches!(act, Act::Hang | Act::Say(_)))
@@ -314,7 +321,8 @@ async fn a_limit_that_panics_harms_neither_the_call_nor_the_layer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_classifier_or_a_choice_of_samples_that_panics_leaves_no_permit_behind() {
-    let layer = AdaptiveLayer::builder(Spy::default())
+    let layer = AdaptiveLayer::builder()
+        .algorithm(Spy::default())
         .classifier(|_: Result<&u32, &Error>| -> Verdict { panic!("as told") })
         .build()
         .unwrap();
@@ -322,7 +330,8 @@ async fn a_classifier_or_a_choice_of_samples_that_panics_leaves_no_permit_behind
     send_contained(&service, Act::Succeed).await.unwrap_err();
     assert_eq!(layer.handle().in_flight(), 0);
 
-    let layer = AdaptiveLayer::builder(Spy::default())
+    let layer = AdaptiveLayer::builder()
+        .algorithm(Spy::default())
         .sample_if(|_: &Act| -> bool { panic!("as told") })
         .build()
         .unwrap();
