@@ -202,6 +202,7 @@ pub struct QueueDelay {
 impl QueueDelay {
     pub(crate) fn of(permits: &Permits) -> Self {
         let Delay {
+            is_standing,
             least,
             smoothed,
             longest,
@@ -210,7 +211,7 @@ impl QueueDelay {
             least: Duration::from_nanos(least),
             smoothed: Duration::from_nanos(smoothed),
             longest: Duration::from_nanos(longest),
-            is_standing: least > permits.rules().target,
+            is_standing,
         }
     }
 }
