@@ -587,6 +587,21 @@ async fn times_beyond_all_measure_and_a_clock_that_stands_still_stop_nobody() {
     }
 }
 
+#[test]
+fn outside_of_a_runtime_a_call_that_would_have_to_wait_panics_and_keeps_no_place() {
+    let mut fixture = Fixture::new(1, Queue::fifo(9, secs(9)));
+    let running = fixture.begin(Act::Hang);
+    let mut call = pin!(fixture.bulkhead.call(Act::Hang));
+    let poll = std::panic::AssertUnwindSafe(|| drop(poll_once(call.as_mut())));
+    assert!(std::panic::catch_unwind(poll).is_err());
+    assert_eq!(
+        (fixture.handle.in_flight(), fixture.handle.waiting()),
+        (1, 0)
+    );
+    drop(running);
+    assert_eq!(fixture.handle.in_flight(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn over_threads_every_call_has_one_end_and_no_more_run_than_may() {
     let target = |queue: Queue| queue.target(Duration::from_nanos(1), Duration::from_micros(20));
