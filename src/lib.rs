@@ -68,6 +68,7 @@
 //!   have acted).
 //! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
 //! - **[Until](until)** when a call lasts: until it is answered or, over HTTP, until the end of the body.
+//! - **[Queue](queue)**: in which order calls wait that may, and who of them is refused under overload.
 //! - **[Context]**: deadline, criticality and attempt number travel with the request.
 //! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
 //!   Handles show and steer it.

@@ -133,14 +133,13 @@ impl<C: Clock> Permits<C> {
             last,
         };
         let mut queue = lock(&self.queue);
-        let is_lifo = self.is_lifo(&queue);
         // Once more, in the same step that registers the wait: slots given back since then found
         // nobody waiting and were handed to no one.
         loop {
             let word = self.load();
             let taken = if word.waiting == 0 {
                 word.take(slots)
-            } else if queue.is_next(class, is_lifo) {
+            } else if queue.is_next(class, &self.rules) {
                 word.grant(slots)
             } else {
                 None
@@ -157,7 +156,7 @@ impl<C: Clock> Permits<C> {
             if word.waiting as usize >= self.rules.capacity {
                 // As many wait as before, so the word need not change: who gives slots back after it
                 // was read finds somebody waiting.
-                let Some(evicted) = queue.last_below(class, is_lifo) else {
+                let Some(evicted) = queue.last_below(class, &self.rules) else {
                     return Asked::Full;
                 };
                 let evicted = queue.end(evicted, Err(Unserved::Evicted));
@@ -263,7 +262,7 @@ impl<C: Clock> Permits<C> {
 
     /// Ends the wait of one whose turn it is, or who has waited too long; returns whom to wake.
     fn end_one(&self, queue: &mut Queue) -> Option<Waker> {
-        let next = queue.next(self.is_lifo(queue))?;
+        let next = queue.next(&self.rules)?;
         let Waiter { slots, last, .. } = queue.waiter(next);
         let now = self.clock.nanos();
         let word = self.load();
@@ -274,15 +273,12 @@ impl<C: Clock> Permits<C> {
         } else if word.grant(slots).is_none() {
             return None;
         } else {
-            let oldest = queue.oldest()?;
-            let delay = now.saturating_sub(queue.waiter(oldest).since);
-            let is_stale = queue.codel.turn(now, delay, &self.rules);
-            self.signal.turn(delay);
-            self.signal.set_least(queue.codel.least());
-            if is_stale && self.rules.is_controlled {
-                (oldest, Err(Unserved::Stale))
-            } else {
-                (next, Ok(()))
+            let delay = now.saturating_sub(queue.since()?);
+            let stale = queue.turn(now, &self.rules);
+            self.signal.turn(delay, &queue.codel);
+            match stale {
+                Some(stale) => (stale, Err(Unserved::Stale)),
+                None => (next, Ok(())),
             }
         };
         match how {
@@ -303,8 +299,8 @@ impl<C: Clock> Permits<C> {
     }
 
     fn tell_since(&self, queue: &Queue) {
-        if let Some(oldest) = queue.oldest() {
-            self.signal.set_since(queue.waiter(oldest).since);
+        if let Some(since) = queue.since() {
+            self.signal.set_since(since);
         }
     }
 
@@ -316,20 +312,12 @@ impl<C: Clock> Permits<C> {
         self.signal.read(self.clock.nanos())
     }
 
-    fn is_lifo(&self, queue: &Queue) -> bool {
-        match self.rules.order {
-            Order::Fifo => false,
-            Order::Lifo => true,
-            Order::AdaptiveLifo => queue.codel.stands(&self.rules),
-        }
-    }
-
     /// All are of one class where none are told apart.
     fn class(&self, class: Criticality) -> Criticality {
         if self.rules.by_criticality {
             class
         } else {
-            Criticality::default()
+            Criticality::CriticalPlus
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use super::codel::CoDel;
+use super::{
+    codel::{CLASSES, CoDel},
+    rules::{Order, Rules},
+};
 use crate::context::Criticality;
 
 /// A doubly linked list for each class, in one slab: joining, leaving and being served cost the same at
@@ -19,8 +22,6 @@ pub(super) struct Queue {
     /// The most critical first.
     lines: [Line; CLASSES],
 }
-
-const CLASSES: usize = Criticality::Sheddable as usize + 1;
 
 /// One in the slab. No more wait than the word of the permits can count, so an index is short.
 type Index = u32;
@@ -114,32 +115,79 @@ impl Queue {
         self.nodes[index as usize].waiter
     }
 
+    /// Whether of a class who came last is served first.
+    fn is_lifo(&self, class: usize, rules: &Rules) -> bool {
+        match rules.order {
+            Order::Fifo => false,
+            Order::Lifo => true,
+            Order::AdaptiveLifo => self.codel.stands(class),
+        }
+    }
+
+    /// The most critical class of which somebody waits.
+    fn top(&self) -> Option<usize> {
+        self.lines.iter().position(|line| line.first.is_some())
+    }
+
     /// Who is next in turn.
-    pub(super) fn next(&self, is_lifo: bool) -> Option<Index> {
-        let line = self.lines.iter().find(|line| line.first.is_some())?;
-        if is_lifo { line.last } else { line.first }
+    pub(super) fn next(&self, rules: &Rules) -> Option<Index> {
+        let top = self.top()?;
+        let Line { first, last } = self.lines[top];
+        if self.is_lifo(top, rules) {
+            last
+        } else {
+            first
+        }
     }
 
     /// Whether a newcomer would be next in turn.
-    pub(super) fn is_next(&self, class: Criticality, is_lifo: bool) -> bool {
-        let no_later = self
-            .lines
-            .iter()
-            .take(class as usize + 1 - usize::from(is_lifo));
-        no_later.into_iter().all(|line| line.first.is_none())
+    pub(super) fn is_next(&self, class: Criticality, rules: &Rules) -> bool {
+        let class = class as usize;
+        let is_behind = |top| top < class || top == class && !self.is_lifo(class, rules);
+        !self.top().is_some_and(is_behind)
     }
 
     /// Who would be served last, if he is less critical than a newcomer.
-    pub(super) fn last_below(&self, class: Criticality, is_lifo: bool) -> Option<Index> {
-        let below = self.lines.iter().skip(class as usize + 1);
-        let line = below.rev().find(|line| line.first.is_some())?;
-        if is_lifo { line.first } else { line.last }
+    pub(super) fn last_below(&self, class: Criticality, rules: &Rules) -> Option<Index> {
+        let bottom = self.lines.iter().rposition(|line| line.first.is_some());
+        let bottom = bottom.filter(|bottom| *bottom > class as usize)?;
+        let Line { first, last } = self.lines[bottom];
+        if self.is_lifo(bottom, rules) {
+            first
+        } else {
+            last
+        }
     }
 
-    /// Who has waited the longest.
-    pub(super) fn oldest(&self) -> Option<Index> {
+    /// How long the one of a class has waited who has waited the longest.
+    fn delay(&self, line: &Line, now: u64) -> Option<u64> {
+        let first = line.first?;
+        Some(now.saturating_sub(self.waiter(first).since))
+    }
+
+    /// A turn comes. Returns who has waited too long, if somebody has and is to be refused for it; the
+    /// least critical first.
+    pub(super) fn turn(&mut self, now: u64, rules: &Rules) -> Option<Index> {
+        let top = self.top();
+        let mut delays = [None; CLASSES];
+        for (class, line) in self.lines.iter().enumerate() {
+            let is_above = top.is_none_or(|top| class < top);
+            delays[class] = self.delay(line, now).or(is_above.then_some(0));
+        }
+        self.codel.turn(now, delays, rules);
+        let is_too_long = |class: &usize| {
+            delays[*class].is_some_and(|delay| self.codel.is_too_long(*class, delay, rules))
+        };
+        let refuses = rules.is_controlled;
+        let class = (0..CLASSES).rev().find(is_too_long).filter(|_| refuses)?;
+        self.codel.refuse(class);
+        self.lines[class].first
+    }
+
+    /// Since when the one has waited who has waited the longest.
+    pub(super) fn since(&self) -> Option<u64> {
         let firsts = self.lines.iter().filter_map(|line| line.first);
-        firsts.min_by_key(|first| self.waiter(*first).since)
+        firsts.map(|first| self.waiter(first).since).min()
     }
 
     /// Takes one who waits out of the list; returns whom to wake.

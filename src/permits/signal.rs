@@ -1,6 +1,7 @@
 //! How long calls wait, to be read by others without a lock.
 
-use crate::sync::{AtomicU64, Ordering::Relaxed};
+use super::codel::CoDel;
+use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Written under the lock of the queue only, and only where somebody waits.
 ///
@@ -8,6 +9,7 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 /// waiter is counted, by a swap that releases, all have been set for the queue that begins.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
+    is_standing: AtomicBool,
     least: AtomicU64,
     smoothed: AtomicU64,
     /// Since when the one has waited who has waited the longest.
@@ -17,14 +19,15 @@ pub(super) struct Signal {
 /// In nanoseconds; see [`QueueDelay`](crate::queue::QueueDelay).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delay {
+    pub(crate) is_standing: bool,
     pub(crate) least: u64,
     pub(crate) smoothed: u64,
     pub(crate) longest: u64,
 }
 
 impl Signal {
-    /// A turn came of one who had waited for `delay`.
-    pub(super) fn turn(&self, delay: u64) {
+    /// A turn came, and the one had waited for `delay` who had waited the longest.
+    pub(super) fn turn(&self, delay: u64, codel: &CoDel) {
         let smoothed = self.smoothed.load(Relaxed);
         // The first as it is and then an eighth of each, as TCP smooths round trips (RFC 6298).
         let smoothed = match smoothed {
@@ -32,10 +35,8 @@ impl Signal {
             _ => smoothed - smoothed / 8 + delay / 8,
         };
         self.smoothed.store(smoothed, Relaxed);
-    }
-
-    pub(super) fn set_least(&self, least: u64) {
-        self.least.store(least, Relaxed);
+        self.least.store(codel.least(), Relaxed);
+        self.is_standing.store(codel.any_stands(), Relaxed);
     }
 
     pub(super) fn set_since(&self, since: u64) {
@@ -44,12 +45,14 @@ impl Signal {
 
     /// Nobody had to wait.
     pub(super) fn clear(&self) {
+        self.is_standing.store(false, Relaxed);
         self.least.store(0, Relaxed);
         self.smoothed.store(0, Relaxed);
     }
 
     pub(super) fn read(&self, now: u64) -> Delay {
         Delay {
+            is_standing: self.is_standing.load(Relaxed),
             least: self.least.load(Relaxed),
             smoothed: self.smoothed.load(Relaxed),
             longest: now.saturating_sub(self.since.load(Relaxed)),

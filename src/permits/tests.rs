@@ -61,6 +61,14 @@ struct Waiter {
     bell: Arc<Bell>,
 }
 
+/// When a turn came, how long those had waited then who had waited the longest of their classes, if it
+/// can be told, and of which class one was refused.
+struct Turn {
+    at: u64,
+    delays: [Option<u64>; 4],
+    refused: Option<Criticality>,
+}
+
 /// The permits, and beside them who holds and who waits, in plain lists.
 struct Pair {
     permits: Permits<Manual>,
@@ -73,9 +81,8 @@ struct Pair {
     served: Vec<(Waiter, Result<(), Unserved>)>,
     /// Those who are, in the order in which they came.
     waiting: Vec<Waiter>,
-    /// When all turns came since the queue was last another, interval by interval, and how long the one
-    /// had waited then who had waited the longest.
-    intervals: Vec<Vec<(u64, u64)>>,
+    /// All turns since the queue was last another, interval by interval.
+    intervals: Vec<Vec<Turn>>,
     smoothed: u64,
     had_room: bool,
 }
@@ -135,36 +142,94 @@ impl Pair {
         self.limit > 0 && slots as usize > self.limit
     }
 
-    /// The turn comes of one who has waited the longest, and so long. Returns whether it is the first of
-    /// an interval.
-    fn turn(&mut self, delay: u64) -> bool {
-        let now = self.now();
+    /// Since when the one of a class has waited who came first, if there is one.
+    fn since(&self, class: Criticality) -> Option<u64> {
+        let mut waiters = self.waiting.iter();
+        let waiter = waiters.find(|waiter| self.class(waiter.class) == class)?;
+        Some(waiter.since)
+    }
+
+    fn ago(&self, since: u64) -> u64 {
+        self.now().saturating_sub(since)
+    }
+
+    /// How long the one has waited who has waited the longest.
+    fn longest(&self) -> u64 {
+        let since = ALL.into_iter().filter_map(|class| self.since(class)).min();
+        self.ago(since.expect("somebody waits"))
+    }
+
+    /// A turn comes. Returns who has waited too long, least critical first.
+    fn turn(&mut self) -> Option<usize> {
+        let delay = self.longest();
         self.smoothed = match self.smoothed {
             0 => delay,
             smoothed => smoothed - smoothed / 8 + delay / 8,
         };
-        let (interval, running) = (self.rules.interval, self.intervals.last_mut());
-        if let Some(running) = running.filter(|it| now.saturating_sub(it[0].0) < interval) {
-            running.push((now, delay));
-            return false;
-        }
-        self.intervals.push(vec![(now, delay)]);
-        true
-    }
-
-    /// The least delay of the last interval that is over.
-    fn least(&self) -> u64 {
-        let Some(before) = self.intervals.iter().rev().nth(1) else {
-            return 0;
+        let nobody_before = |class| {
+            ALL.into_iter()
+                .all(|it| it > class || self.since(it).is_none())
         };
-        before.iter().map(|(_, delay)| *delay).min().unwrap()
+        let delays = ALL.map(|class| match self.since(class) {
+            Some(since) => Some(self.ago(since)),
+            None if nobody_before(class) => Some(0),
+            None => None,
+        });
+        let turn = Turn {
+            at: self.now(),
+            delays,
+            refused: None,
+        };
+        let is_over = |it: &Vec<Turn>| turn.at.saturating_sub(it[0].at) > self.rules.interval;
+        if self.intervals.last().is_none_or(is_over) {
+            self.intervals.push(vec![turn]);
+            return None;
+        }
+        let running = self.intervals.last_mut().unwrap();
+        running.push(turn);
+        let mut classes = ALL.into_iter().rev();
+        let class = classes.find(|class| {
+            let since = self.since(*class);
+            let is_long = since.is_some_and(|since| self.ago(since) > 2 * self.rules.target);
+            is_long && self.rules.is_controlled && self.stands(*class)
+        })?;
+        let turn = self.intervals.last_mut().and_then(|it| it.last_mut());
+        turn.unwrap().refused = Some(class);
+        let mut waiters = self.waiting.iter();
+        waiters.position(|waiter| self.class(waiter.class) == class)
     }
 
-    fn is_lifo(&self) -> bool {
+    /// For each interval that is over in which there was one, the least delay of a class, and whether one
+    /// was refused.
+    fn past(&self, class: Criticality) -> Vec<(u64, bool)> {
+        let over = self
+            .intervals
+            .split_last()
+            .map_or(&[][..], |(_, over)| over);
+        let of_interval = |turns: &Vec<Turn>| {
+            let delays = turns.iter().filter_map(|turn| turn.delays[class as usize]);
+            let mut turns = turns.iter();
+            Some((delays.min()?, turns.any(|turn| turn.refused == Some(class))))
+        };
+        over.iter().filter_map(of_interval).collect()
+    }
+
+    fn least(&self, class: Criticality) -> u64 {
+        self.past(class).last().map_or(0, |(least, _)| *least)
+    }
+
+    fn stands(&self, class: Criticality) -> bool {
+        let past = self.past(class);
+        past.into_iter().fold(false, |stands, (least, refused)| {
+            least > self.rules.target || stands && refused
+        })
+    }
+
+    fn is_lifo(&self, class: Criticality) -> bool {
         match self.rules.order {
             Order::Fifo => false,
             Order::Lifo => true,
-            Order::AdaptiveLifo => self.least() > self.rules.target,
+            Order::AdaptiveLifo => self.stands(self.class(class)),
         }
     }
 
@@ -176,25 +241,19 @@ impl Pair {
     /// In which order those of these classes would be served, who came one after the other.
     fn order(&self, classes: &[Criticality]) -> Vec<usize> {
         let mut order: Vec<_> = (0..classes.len()).collect();
-        if self.is_lifo() {
-            order.reverse();
-        }
-        order.sort_by_key(|n| self.class(classes[*n]));
+        order.sort_by_key(|&n| {
+            let place = if self.is_lifo(classes[n]) {
+                classes.len() - n
+            } else {
+                n
+            };
+            (self.class(classes[n]), place)
+        });
         order
     }
 
     fn classes(&self) -> Vec<Criticality> {
         self.waiting.iter().map(|waiter| waiter.class).collect()
-    }
-
-    /// Who has waited the longest: who came first of a class, and of those since when.
-    fn oldest(&self) -> usize {
-        let first = |class| {
-            let mut waiters = self.waiting.iter();
-            waiters.position(|waiter| self.class(waiter.class) == class)
-        };
-        let firsts = ALL.into_iter().filter_map(first);
-        firsts.min_by_key(|n| self.waiting[*n].since).unwrap()
     }
 
     fn end(&mut self, nth: usize, how: Result<(), Unserved>) {
@@ -213,15 +272,9 @@ impl Pair {
             } else if !self.fits(slots) {
                 return;
             } else {
-                let oldest = self.oldest();
-                let delay = self.now().saturating_sub(self.waiting[oldest].since);
-                let is_first = self.turn(delay);
-                let stands = self.least() > self.rules.target;
-                let is_long = delay > 2 * self.rules.target;
-                if self.rules.is_controlled && stands && is_long && !is_first {
-                    self.end(oldest, Err(Unserved::Stale));
-                } else {
-                    self.end(next, Ok(()));
+                match self.turn() {
+                    Some(stale) => self.end(stale, Err(Unserved::Stale)),
+                    None => self.end(next, Ok(())),
                 }
             }
         }
@@ -278,10 +331,20 @@ impl Pair {
                     self.end(worst, Err(Unserved::Evicted));
                 } else if self.waiting.is_empty() {
                     let last = self.intervals.iter().flatten().last();
-                    let ago = now.saturating_sub(last.map_or(0, |(at, _)| *at));
-                    if self.had_room || ago >= self.rules.interval {
+                    let ago = now.saturating_sub(last.map_or(0, |turn| turn.at));
+                    let stands = ALL.into_iter().any(|class| self.stands(class));
+                    let drained = self.had_room && !(stands && self.rules.is_controlled);
+                    if drained || ago >= self.rules.interval {
                         self.intervals.clear();
                         self.smoothed = 0;
+                    } else if let (true, Some(running)) = (self.had_room, self.intervals.last_mut())
+                    {
+                        let at = running.last().unwrap().at;
+                        running.push(Turn {
+                            at,
+                            delays: [Some(0); 4],
+                            refused: None,
+                        });
                     }
                 }
                 self.had_room = false;
@@ -384,11 +447,15 @@ impl Pair {
         if self.waiting.is_empty() {
             return Delay::default();
         }
-        let since = self.waiting[self.oldest()].since;
         Delay {
-            least: self.least(),
+            is_standing: ALL.into_iter().any(|class| self.stands(class)),
+            least: ALL
+                .map(|class| self.least(class))
+                .into_iter()
+                .max()
+                .unwrap(),
             smoothed: self.smoothed,
-            longest: self.now().saturating_sub(since),
+            longest: self.longest(),
         }
     }
 

@@ -15,10 +15,12 @@
 //!
 //! **A queue that stands** is one that has not drained for a while: no longer a burst, but more work than
 //! can be done. It is known by its *delay*, which is how long the one has waited who has waited the
-//! longest, each time a turn comes. The queue stands if the least delay of an interval, 100 ms, is above a
-//! target, 5 ms; see [`target`](Queue::target). Calls that did not have to wait had a delay of zero, so no
-//! queue stands that has existed for less than an interval, and a burst that is over by then is served as if
-//! there were no target at all.
+//! longest, each time a turn comes. The queue stands after an interval, of 100 ms, in which the least delay
+//! was above a target, of 5 ms; see [`target`](Queue::target). Calls that did not have to wait had a delay of
+//! zero. So a burst that is over within an interval, and does not follow on an overload, is served to the
+//! last as if there were no target. It stands until the least delay of an interval is no longer above
+//! the target; under CoDel, which makes it short itself, also not before an interval in which nobody is
+//! refused for it. [By criticality](Queue::by_criticality) the queue of each class stands for itself.
 //!
 //! # Example
 //!
@@ -103,9 +105,8 @@ impl Queue {
     /// also where all wait for longer.
     ///
     /// So the queue may be as long as a burst asks for, and yet is short under lasting overload. Such a
-    /// refusal says to come back not before an interval is over. For calls of which many end in an
-    /// interval; with few large permits and long calls, make the interval several times as long as a call
-    /// takes.
+    /// refusal says to come back not before an interval is over. Where fewer than some dozen turns come in
+    /// 100 ms, because few calls run at a time or each takes long, set a longer [interval](Self::target).
     ///
     /// After K. Nichols and V. Jacobson, "Controlling Queue Delay" (ACM Queue, 2012), in the form of
     /// Facebook's: "Fail at Scale", and folly's `Codel`.
@@ -141,12 +142,12 @@ impl Queue {
         self
     }
 
-    /// When the queue [stands](self): when the least delay of an `interval` is longer than `target`.
+    /// When the queue [stands](self): after an `interval` of which the least delay is longer than `target`.
     /// Default: 5 ms and 100 ms, which are Facebook's for requests within a data centre.
     ///
-    /// The target is what a call may be held up at any time; with [CoDel](Self::codel), twice as long under
-    /// overload. The interval is how long a burst may take. Where neither the order nor CoDel asks for
-    /// them, they are those of the [`QueueDelay`] alone.
+    /// The interval is how long a burst may take. Twice the target is how long calls wait under overload
+    /// where there is [CoDel](Self::codel). Where neither it nor the order asks for the two, they are those of the
+    /// [`QueueDelay`] alone.
     ///
     /// # Errors
     ///
@@ -187,21 +188,22 @@ impl Queue {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueDelay {
-    /// The least delay of the last [interval](Queue::target) that is over; zero where calls did not have to
-    /// wait in it.
+    /// The least delay of the last [interval](Queue::target) that is over: zero where calls did not have to
+    /// wait in it, and where there are classes, that of the class for which it is longest.
     pub least: Duration,
     /// The delay, exponentially smoothed: a turn counts an eighth.
     pub smoothed: Duration,
     /// How long the one has waited who now waits the longest. This one grows also while no turn comes: all
     /// that run may hang.
     pub longest: Duration,
-    /// Whether the queue [stands](self): `least` is longer than the [target](Queue::target).
+    /// Whether the queue [stands](self), or that of some class.
     pub is_standing: bool,
 }
 
 impl QueueDelay {
     pub(crate) fn of(permits: &Permits) -> Self {
         let Delay {
+            is_standing,
             least,
             smoothed,
             longest,
@@ -210,7 +212,7 @@ impl QueueDelay {
             least: Duration::from_nanos(least),
             smoothed: Duration::from_nanos(smoothed),
             longest: Duration::from_nanos(longest),
-            is_standing: least > permits.rules().target,
+            is_standing,
         }
     }
 }

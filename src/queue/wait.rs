@@ -84,13 +84,16 @@ impl<P: Source> Wait<P> {
             Asked::Late => Entry::Rejected(source.telemetry().reject(reason)),
             Asked::Queued(place) => {
                 source.waiting().increment(1.0);
-                Entry::Waiting(Self {
+                let mut wait = Self {
                     source: Some(source),
                     place: Some(place),
                     slots,
-                    timer: end.map(Timer::until),
+                    timer: None,
                     reason,
-                })
+                };
+                // Last, as it panics outside of a runtime: the place is then given up.
+                wait.timer = end.map(Timer::until);
+                Entry::Waiting(wait)
             }
         }
     }

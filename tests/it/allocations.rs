@@ -4,15 +4,15 @@
 //! No recorder and no subscriber is installed, so this holds telemetry to its word too.
 
 use std::{
-    future::{poll_fn, ready},
-    pin::pin,
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use allocation_counter::{AllocationInfo, measure};
 use steadfast::{
-    LiftLayer, Reason,
+    Criticality, LiftLayer, Reason,
     adaptive::{
         AdaptiveLayer, Aimd, Bbr, Correlated, EnvoyGradient, Gradient2, Limit, LittlesLaw,
         Mode as AdaptiveMode, Vegas, Windows,
@@ -212,6 +212,69 @@ fn a_call_that_is_waited_for_allocates_nothing() {
         .await;
         Ok(req)
     }));
+}
+
+/// One call runs, a second waits, a third takes its place or is refused; all end.
+fn queue_up<S: Service<u32>>(service: &mut S) {
+    fn poll<F: Future>(call: Pin<&mut F>) -> Poll<F::Output> {
+        call.poll(&mut Context::from_waker(Waker::noop()))
+    }
+    let [running, waiting, third] = [
+        Criticality::Critical,
+        Criticality::Sheddable,
+        Criticality::Critical,
+    ]
+    .map(|class| {
+        steadfast::Context::new()
+            .with_criticality(class)
+            .scope(service.call(0))
+    });
+    let mut running = pin!(running);
+    assert!(poll(running.as_mut()).is_pending());
+    let (mut waiting, mut third) = (pin!(waiting), pin!(third));
+    assert!(poll(waiting.as_mut()).is_pending());
+    let refused = poll(third.as_mut()).is_ready();
+    assert!(poll(running.as_mut()).is_ready());
+    if refused {
+        assert!(poll(waiting.as_mut()).is_pending());
+        assert!(poll(waiting.as_mut()).is_ready());
+    } else {
+        assert!(poll(waiting.as_mut()).is_ready(), "refused");
+        assert!(poll(third.as_mut()).is_pending());
+        assert!(poll(third.as_mut()).is_ready());
+    }
+}
+
+#[test]
+fn a_call_that_waits_in_a_queue_or_is_refused_there_allocates_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for queue in [
+        Queue::fifo(1, secs(9)),
+        Queue::codel_adaptive_lifo(1, secs(9)).by_criticality(),
+    ] {
+        // Is pending once.
+        let inner = service_fn(|req| async move {
+            let mut polls = 0;
+            poll_fn(|_| {
+                polls += 1;
+                if polls > 1 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            Ok::<u32, Error>(req)
+        });
+        let mut service = BulkheadLayer::builder(1).queue(queue).build().layer(inner);
+        (0..10).for_each(|_| queue_up(&mut service));
+        let allocated = measure(|| (0..1_000).for_each(|_| queue_up(&mut service)));
+        assert_eq!(allocated, AllocationInfo::default(), "{queue:?}");
+    }
 }
 
 #[test]

@@ -387,10 +387,22 @@ fn no_lock_is_taken_on_the_way_of_a_call_that_is_let_through_at_once() {
         }
     }
     // The queue's functions run only where no permit is free at once.
-    let permits = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/permits/mod.rs"));
-    let permits = permits.unwrap();
-    let asks_first = permits.find("if self.try_take(slots) {").unwrap();
-    assert!(asks_first < permits.find("lock(&self.queue)").unwrap());
+    let wait = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/wait.rs"));
+    let wait = wait.unwrap();
+    let asks_first = wait.find("if source.permits().try_take(slots) {").unwrap();
+    let queues_up = wait.find("take_or_queue(").unwrap();
+    assert!(asks_first < queues_up);
+    for source in sources()
+        .iter()
+        .filter(|source| !source.path.starts_with("permits/"))
+    {
+        let queues_up = source.code.contains("take_or_queue(");
+        assert!(
+            !queues_up || source.path == "queue/wait.rs",
+            "{}",
+            source.path
+        );
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use steadfast::{
     context::Scope,
     error::{Lift, LiftFuture},
     keyed::ByRef,
+    queue::QueueDelay,
     retry::*,
     timeout::*,
 };
@@ -61,6 +62,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         BulkheadBuilder,
         BulkheadHandle,
         Queue,
+        QueueDelay,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
     type ByHost = ByRef<fn(&()) -> &str>;

@@ -300,6 +300,9 @@ laws! {
         .unwrap();
     bulkhead: Inner, BulkheadLayer::new(2);
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
+    controlled_bulkhead: Always, BulkheadLayer::builder(2)
+        .queue(Queue::codel_adaptive_lifo(2, secs(1)).by_criticality())
+        .build();
     weighted_bulkhead: Inner, BulkheadLayer::builder(6).weight(|_: &Act| 3).build();
     keyed_bulkhead: Inner, BulkheadLayer::builder(2).keyed(3, |_: &Act| "key").build().unwrap();
     queued_keyed_bulkhead: Always, BulkheadLayer::builder(2)

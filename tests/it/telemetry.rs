@@ -280,6 +280,37 @@ async fn a_bulkhead_tells_its_permits_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bulkhead_tells_what_its_queue_refuses_because_it_stands() {
+    let (layer, metrics) = Metrics::record(|| {
+        let queue = Queue::codel(9, secs(9)).target(ms(1), ms(2)).unwrap();
+        BulkheadLayer::builder(1).name("db").queue(queue).build()
+    });
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut begin = || {
+        let mut call = Box::pin(bulkhead.call(Act::Hang));
+        assert!(poll_once(call.as_mut()).is_pending());
+        call
+    };
+    let (mut running, mut waiting) = (begin(), begin());
+    for _ in 0..2 {
+        advance(ms(3)).await;
+        drop(running);
+        (running, waiting) = (waiting, begin());
+        assert!(poll_once(running.as_mut()).is_pending());
+    }
+    let mut late = begin();
+    advance(ms(3)).await;
+    drop(running);
+    assert!(poll_once(waiting.as_mut()).is_pending(), "the first runs");
+    drop(waiting);
+    assert!(poll_once(late.as_mut()).is_ready());
+    let all = metrics.take();
+    let rejected = [(r#"rejected_total["bulkhead", "overloaded"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+    assert_metrics(&all, "bulkhead", &[("bulkhead_limit[]", 1.0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn its_gauges_are_right_again_after_a_drop_a_panic_and_a_wait_in_vain() {
     let (layer, metrics) = small_bulkhead();
     let mut bulkhead = layer.layer(Scripted::new().0);
