@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     limit::{Limit, Sample},
+    numbers::earned,
     sampling::Sampling,
 };
 use crate::error::{InvalidSetting, not_zero};
@@ -69,7 +70,7 @@ impl Limit for Aimd {
         if sample.dropped > 0 || sample.latency > Some(self.max_latency) {
             (limit * self.backoff_ratio).floor()
         } else if 2.0 * f64::from(sample.in_flight) >= limit {
-            limit + 1.0
+            earned(limit + 1.0, limit, sample)
         } else {
             limit
         }

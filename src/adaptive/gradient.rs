@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     jitter::Jitter,
     limit::{Limit, Sample},
-    numbers::{factor, seconds, share},
+    numbers::{earned, factor, seconds, share},
     sampling::Sampling,
 };
 use crate::error::InvalidSetting;
@@ -135,7 +135,7 @@ impl Limit for Gradient {
         } else {
             next
         };
-        next.max(queue)
+        earned(next, limit, sample).max(queue)
     }
 
     fn sampling(&self) -> Sampling {

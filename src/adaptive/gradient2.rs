@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     limit::{Limit, Sample},
-    numbers::{factor, seconds, share},
+    numbers::{earned, factor, seconds, share},
     sampling::{Sampling, Windows},
 };
 use crate::error::InvalidSetting;
@@ -103,7 +103,7 @@ impl Limit for Gradient2 {
         }
         let gradient = (self.tolerance * long / latency).clamp(0.5, 1.0);
         let next = limit * gradient + self.queue;
-        limit + self.smoothing * (next - limit)
+        earned(limit + self.smoothing * (next - limit), limit, sample)
     }
 
     fn sampling(&self) -> Sampling {

@@ -87,8 +87,9 @@ struct Seen {
     /// the next gives a permit back.
     in_flight: AtomicU32,
     limited: AtomicBool,
-    /// When the window may be over, and when it is in any case, in nanoseconds.
+    /// When the window may be over, in nanoseconds.
     due: AtomicU64,
+    /// When it is in any case; all ones before any call has told anything.
     latest: AtomicU64,
     /// Until when a call that ends tells no latency, in nanoseconds: soon after a change only the short
     /// ones of those that began since can have ended.
@@ -217,11 +218,7 @@ impl Limiter {
                         self.seen.latencies.add(Took::Cut(nanos));
                     }
                 }
-                // Relaxed: who still sees the old ones finds out under the lock.
-                let is_due = now >= self.seen.due.load(Relaxed)
-                    // A call that tells nothing new need not look whether there is enough now.
-                    && (is_of_now || now >= self.seen.latest.load(Relaxed));
-                if is_due {
+                if self.seen.is_due(is_of_now, self.pace, now) {
                     self.sample_window(now, tell);
                 }
             }
@@ -258,12 +255,12 @@ impl Limiter {
         }
         let took = Duration::from_nanos(nanos);
         let is_exact = told == Told::Completed;
-        let latency = match told {
-            Told::Completed => Some(took),
-            Told::Overloaded => None,
-            // Only that it would have taken longer, which is news where it took long.
-            _ => tuner.latency.map(|known| known.max(took)),
-        };
+        // Of one that was cut only that it would have taken longer, which is news where it took long.
+        let is_news = is_exact || tuner.latency.is_some_and(|known| took > known);
+        let latency = (is_news && told != Told::Overloaded).then_some(took);
+        if latency.is_none() && self.standing().dropped == 0 {
+            return;
+        }
         let sample = Sample {
             latency,
             min_latency: is_exact.then_some(took),
@@ -458,6 +455,19 @@ impl Seen {
         }
     }
 
+    /// Whether the window may be over, with a call that has ended now. One that tells nothing of the
+    /// present limit need not look whether there is enough.
+    #[inline]
+    fn is_due(&self, is_of_now: bool, pace: Pace, now: u64) -> bool {
+        // Relaxed: who sees an old value finds out under the lock, or leaves it to the next.
+        let mut latest = self.latest.load(Relaxed);
+        if let (true, u64::MAX, Pace::Windows { greatest, .. }) = (is_of_now, latest, pace) {
+            latest = now.saturating_add(greatest);
+            self.latest.store(latest, Relaxed);
+        }
+        now >= self.due.load(Relaxed) && (is_of_now || now >= latest)
+    }
+
     fn least(&self) -> Option<Duration> {
         let least = self.least.load(Relaxed);
         (least < u64::MAX).then(|| Duration::from_nanos(least))
@@ -483,12 +493,9 @@ impl Seen {
         self.in_flight.store(in_flight, Relaxed);
         self.limited.store(false, Relaxed);
         self.least.store(u64::MAX, Relaxed);
-        if let Pace::Windows {
-            least, greatest, ..
-        } = pace
-        {
+        if let Pace::Windows { least, .. } = pace {
             self.due.store(now.saturating_add(least), Relaxed);
-            self.latest.store(now.saturating_add(greatest), Relaxed);
+            self.latest.store(u64::MAX, Relaxed);
         }
     }
 }

@@ -143,6 +143,8 @@ struct Model {
     is_renewed: bool,
     settled: u64,
     known: Option<u64>,
+    /// When the first call of the window told anything.
+    first: Option<u64>,
     says: Option<f64>,
 }
 
@@ -173,6 +175,7 @@ impl Model {
         (self.completed, self.dropped, self.turned_away) = (0, 0, 0);
         self.most = self.in_flight.len() as u32;
         self.limited = false;
+        self.first = None;
     }
 
     /// The sample that is complete now, if one is; then the algorithm has its say.
@@ -183,6 +186,7 @@ impl Model {
         let is_new = self.in_flight.remove(nth) == self.changes;
         self.completed += u32::from(matches!(told, Told::Completed | Told::Failed));
         if is_new {
+            self.first = self.first.or(Some(self.now));
             self.dropped += u32::from(matches!(told, Told::TimedOut | Told::Overloaded));
             let is_settled = self.is_every_call || self.now >= self.settled;
             if told != Told::Overloaded && is_settled {
@@ -194,10 +198,16 @@ impl Model {
         }
         let elapsed = self.now - self.since;
         let is_complete = if self.is_every_call {
-            is_new
+            let is_cut = matches!(self.took[..], [Took::Cut(nanos)] if self.known.is_none_or(|it| nanos <= it));
+            let tells = self.dropped > 0 || !is_cut;
+            if is_new && !tells {
+                self.took.clear();
+            }
+            is_new && tells
         } else {
-            let is_enough = self.took.len() as u32 + self.dropped >= 3;
-            elapsed >= 400 * MS || elapsed >= 100 * MS && is_enough && is_new
+            let is_enough = self.took.len() as u32 + self.dropped >= 3 && is_new;
+            let is_over = self.first.is_some_and(|first| self.now >= first + 400 * MS);
+            elapsed >= 100 * MS && (is_enough || is_over)
         };
         if !is_complete {
             return None;
@@ -213,7 +223,10 @@ impl Model {
         let mean = (all.clone().sum::<u64>()).checked_div(self.took.len() as u64);
         let longest = all.max();
         let known = self.known.or(least);
-        let beyond = longest.and_then(|longest| known.map(|known| known.max(longest)));
+        let beyond = longest.and_then(|longest| match self.is_every_call {
+            true => known.filter(|known| longest > *known).and(Some(longest)),
+            false => known.map(|known| known.max(longest)),
+        });
         let latency = product_limit(self.took.clone(), 0.5).or(beyond);
         let measured = match latency {
             None if self.is_every_call => 0,
@@ -285,6 +298,7 @@ fn play(initial: u32, sampling: Sampling, steps: Vec<Step>) -> Result<(), TestCa
         is_renewed: false,
         settled: 0,
         known: None,
+        first: None,
         says: None,
     };
     let mut generations = Vec::new();

@@ -41,7 +41,8 @@
 //! | [`Bbr`] | the greatest throughput times the least latency, while under load |
 //! | [`Correlated`] | what more calls in flight get done, before another algorithm |
 //!
-//! Each has its source and its known weakness in its docs.
+//! Each has its source and its known weakness in its docs. The originals of the first four are told of answered
+//! calls only; here they are also told of such as were cut short, and raise no limit by them alone.
 //!
 //! # Cost
 //!

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::limit::Sample;
 use crate::error::InvalidSetting;
 
 /// # Errors
@@ -38,6 +39,15 @@ fn number(
         Ok(value)
     } else {
         Err(InvalidSetting::new(setting, value, allowed))
+    }
+}
+
+/// The next limit, unless it would grow by calls that were all cut short: nothing was got done by them.
+pub(super) fn earned(next: f64, limit: f64, sample: &Sample) -> f64 {
+    if sample.completed > 0 {
+        next
+    } else {
+        next.min(limit)
     }
 }
 

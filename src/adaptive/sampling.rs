@@ -32,8 +32,9 @@ impl From<Windows> for Sampling {
 /// Windows of time, of which each becomes a sample.
 ///
 /// A window is over with the first call that ends when it has lasted its least length and has seen enough
-/// calls, or has lasted its greatest. Only calls that began after the limit last changed tell of latency
-/// and drops, so a window that follows a change lasts at least one round trip.
+/// calls, or when its greatest has passed since the first of them. Only calls that began after the limit last
+/// changed tell of latency and drops, so a window that follows a change lasts at least one round trip,
+/// however long that is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct Windows {
@@ -56,8 +57,9 @@ impl Default for Windows {
 }
 
 impl Windows {
-    /// How long a window lasts: at least `least`, of 1 ms or more, and at most `greatest`, unless no call
-    /// ends then. Default: 100 ms and 1 s.
+    /// How long a window lasts: at least `least`, of 1 ms or more; and, with however few calls, no longer
+    /// than `greatest` after the first call that tells anything, unless no call ends then. Default: 100 ms
+    /// and 1 s.
     ///
     /// A shorter one reacts sooner; a longer one holds more calls, and so less noise.
     pub const fn length(mut self, least: Duration, greatest: Duration) -> Self {

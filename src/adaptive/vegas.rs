@@ -3,7 +3,7 @@
 use super::{
     jitter::Jitter,
     limit::{Limit, Sample},
-    numbers::{factor, log10, seconds, share},
+    numbers::{earned, factor, log10, seconds, share},
     sampling::Sampling,
 };
 use crate::error::InvalidSetting;
@@ -131,7 +131,7 @@ impl Limit for Vegas {
             }
             _ => return limit,
         };
-        limit + self.smoothing * (next - limit)
+        earned(limit + self.smoothing * (next - limit), limit, sample)
     }
 
     fn sampling(&self) -> Sampling {

@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use futures_util::future::join_all;
 use steadfast::{
     Context, Reason, Verdict,
-    adaptive::{AdaptiveLayer, Aimd},
+    adaptive::{AdaptiveLayer, Aimd, Gradient2, Vegas},
     bulkhead::BulkheadLayer,
     classify::{Failure, FailureKind},
     timeout::TimeoutLayer,
@@ -48,7 +48,7 @@ async fn overload_and_timeouts_are_drops_and_what_says_nothing_of_the_load_is_ig
     let says = [
         (failure(FailureKind::Overload), Some(1)),
         (failure(FailureKind::Timeout), Some(1)),
-        (failure(FailureKind::Transient), Some(0)),
+        (failure(FailureKind::Transient), None),
         (failure(FailureKind::Permanent), None),
         (failure(FailureKind::NeverSent), None),
         (Verdict::Ignored, None),
@@ -70,9 +70,9 @@ async fn what_fails_fast_is_not_taken_for_fast() {
         .unwrap_err();
     let told = spy.told();
     let latencies: Vec<_> = told.iter().map(|sample| sample.latency).collect();
-    assert_eq!(latencies, [Some(ms(30)), Some(ms(30)), Some(ms(50))]);
+    assert_eq!(latencies, [Some(ms(30)), Some(ms(50))]);
     assert_eq!(told[1].min_latency, None);
-    assert_eq!(told[1].completed, 1, "the service has had the work of it");
+    assert_eq!(told[1].completed, 2, "the service has had the work of both");
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,17 +80,43 @@ async fn a_call_that_its_caller_drops_tells_that_it_would_have_taken_longer() {
     let (spy, mut service, handle, _) = spied(20);
     send(&mut service, Act::Take(ms(30))).await.unwrap();
     spy.told();
-    for (waited, latency) in [(ms(10), ms(30)), (ms(70), ms(70))] {
+    for (waited, latency) in [(ms(10), None), (ms(30), None), (ms(70), Some(ms(70)))] {
         let mut call = Box::pin(service.ready().await.unwrap().call(Act::Hang));
         assert!(poll_once(call.as_mut()).is_pending());
         advance(waited).await;
         drop(call);
-        let sample = spy.told_one();
-        assert_eq!(sample.latency, Some(latency));
-        let counts = (sample.completed, sample.dropped, sample.min_latency);
-        assert_eq!(counts, (0, 0, None));
+        let told = spy.told();
+        let latencies: Vec<_> = told.iter().filter_map(|sample| sample.latency).collect();
+        assert_eq!(latencies, Vec::from_iter(latency), "{waited:?}");
+        let nothing = |it: &Sample| (it.completed, it.dropped, it.min_latency) == (0, 0, None);
+        assert!(told.iter().all(nothing));
     }
     assert_eq!(handle.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hangs_that_their_callers_give_up_raise_no_limit() {
+    let algorithms: [(&str, Box<dyn Limit>); 3] = [
+        ("aimd", Box::new(Aimd::default())),
+        ("vegas", Box::new(Vegas::default().seed(1))),
+        ("gradient2", Box::new(Gradient2::default())),
+    ];
+    for (name, algorithm) in algorithms {
+        let (mut service, handle, _) = of(algorithm, |builder| builder);
+        for _ in 0..20 {
+            send(&mut service, Act::Take(ms(30))).await.unwrap();
+        }
+        let before = handle.limit();
+        for waited in [10, 40, 20, 100].repeat(10) {
+            let mut calls = Vec::new();
+            while handle.in_flight() < handle.limit() {
+                calls.push(Box::pin(service.ready().await.unwrap().call(Act::Hang)));
+            }
+            advance(ms(waited)).await;
+            drop(calls);
+        }
+        assert!(handle.limit() <= before, "{name}: {}", handle.limit());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,8 +202,7 @@ async fn a_panic_gives_the_permit_back_and_is_not_taken_for_fast() {
         send_contained(&service, act).await.unwrap_err();
     }
     assert_eq!(handle.in_flight(), 0);
-    let latencies: Vec<_> = spy.told().iter().map(|sample| sample.latency).collect();
-    assert_eq!(latencies, [Some(ms(30)); 3]);
+    assert_eq!(spy.told_one().latency, Some(ms(30)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,6 +269,27 @@ async fn calls_that_began_before_the_last_change_do_not_judge_the_limit_after_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_window_lasts_a_round_trip_however_long_it_is() {
+    let spy = Spy::default();
+    let (mut service, handle, _) = of(spy.clone(), |builder| builder.sampling(short_windows()));
+    let mut early = Box::pin(service.ready().await.unwrap().call(Act::Take(secs(20))));
+    assert!(poll_once(early.as_mut()).is_pending());
+    handle.set_limit(19);
+    let mut late = Box::pin(service.ready().await.unwrap().call(Act::Take(secs(30))));
+    assert!(poll_once(late.as_mut()).is_pending());
+    early.await.unwrap();
+    assert_eq!(
+        spy.told(),
+        [],
+        "what began before the change ends no window"
+    );
+    late.await.unwrap();
+    let sample = spy.told_one();
+    assert_eq!((sample.measured, sample.completed), (1, 2));
+    assert_eq!(sample.min_latency, Some(secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_that_are_not_sampled_hold_a_permit_and_tell_nothing() {
     let spy = Spy::default();
     let layer = AdaptiveLayer::builder()
@@ -289,13 +335,13 @@ async fn a_window_tells_its_quantile_when_it_has_lasted_long_enough_and_seen_eno
     let latency = sample.latency.unwrap();
     assert!(latency.abs_diff(ms(13)) < ms(13) / 31, "{latency:?}");
 
-    // Too few are waited for, up to a second.
+    // Too few are waited for, up to a second after the first.
     let (mut service, ..) = of(spy.clone(), |builder| builder.sampling(windows));
-    for call in 1..=4 {
+    for call in 1..=5 {
         send(&mut service, Act::Take(ms(250))).await.unwrap();
-        assert_eq!(spy.told.lock().unwrap().len(), usize::from(call == 4));
+        assert_eq!(spy.told.lock().unwrap().len(), usize::from(call == 5));
     }
-    assert_eq!(spy.told_one().measured, 4);
+    assert_eq!(spy.told_one().measured, 5);
 }
 
 #[tokio::test(start_paused = true)]
