@@ -17,7 +17,8 @@ use crate::{
     until::Guard,
 };
 
-/// A call that was let pass: accounted for by [`end`](Self::end), or else on drop.
+/// A call that was let pass: accounted for on drop, as [`settle`](Self::settle) has said or else as it
+/// stands.
 #[derive(Debug)]
 pub(super) struct Call {
     shared: PooledArc<Shared>,
@@ -47,7 +48,7 @@ enum Phase {
     /// It is being waited for: the caller gave it up.
     Waiting,
     /// All is said.
-    Ended,
+    Settled { told: Option<Told>, ending: Ending },
 }
 
 impl Call {
@@ -95,14 +96,14 @@ impl Call {
         polled
     }
 
+    /// The call ended so, and is to be dropped.
     #[inline]
-    pub(super) fn end(mut self, judgement: Judgement) {
-        self.phase = Phase::Ended;
+    pub(super) const fn settle(&mut self, judgement: Judgement) {
         let (told, ending) = match judgement {
             Judgement::Seen(verdict) => (told_by(verdict), ending_of(verdict)),
             Judgement::RejectedBelow => (None, Ending::RejectedBelow),
         };
-        self.account(told, ending);
+        self.phase = Phase::Settled { told, ending };
     }
 
     #[inline]
@@ -171,10 +172,11 @@ impl Call {
 impl Drop for Call {
     #[inline]
     fn drop(&mut self) {
-        if self.phase != Phase::Ended {
-            let (told, ending) = self.abandoned();
-            self.account(told, ending);
-        }
+        let (told, ending) = match self.phase {
+            Phase::Settled { told, ending } => (told, ending),
+            Phase::Inside | Phase::Waiting => self.abandoned(),
+        };
+        self.account(told, ending);
     }
 }
 
@@ -221,18 +223,20 @@ impl Guard for HeldPermit {
         let call = &mut self.call;
         call.phase = Phase::Inside; // a panic of the caller's own classifier
         let verdict = verdict();
-        call.phase = Phase::Ended;
-        call.account(dropped(told_by(verdict)), ending_of(verdict));
+        call.phase = Phase::Settled {
+            told: dropped(told_by(verdict)),
+            ending: ending_of(verdict),
+        };
     }
 }
 
 impl Drop for HeldPermit {
     fn drop(&mut self) {
         let call = &mut self.call;
-        if call.phase != Phase::Ended {
+        if matches!(call.phase, Phase::Inside | Phase::Waiting) {
             let (told, ending) = call.abandoned();
-            call.phase = Phase::Ended;
-            call.account(dropped(told), ending);
+            let told = dropped(told);
+            call.phase = Phase::Settled { told, ending };
         }
     }
 }

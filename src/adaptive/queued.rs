@@ -158,7 +158,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let (result, judgement) = loop {
+        let result = loop {
             let asked = match this.state.as_mut().project() {
                 StateProj::Asking(shared) => ask(shared.take().expect("asks once"), cx),
                 StateProj::Waiting(wait) => match ready!(wait.poll(cx)) {
@@ -170,7 +170,21 @@ where
                     let result = ready!(call.watch(|| future.poll(cx)));
                     let classifier = this.classifier.as_ref().expect("kept until the end");
                     let judgement = judge(classifier, &result);
-                    break (result, judgement);
+                    match result {
+                        Ok(response)
+                            if judgement.is_success()
+                                && this.until.lasts(&response, classifier) =>
+                        {
+                            let call = this.state.take_call().expect("it was admitted");
+                            let classifier = this.classifier.take().expect("it was there just now");
+                            let response = this.until.hold(response, call.answered(), classifier);
+                            return Poll::Ready(Ok(response));
+                        }
+                        result => {
+                            call.settle(judgement);
+                            break result;
+                        }
+                    }
                 }
                 StateProj::Done => panic!("`QueuedAdaptiveFuture` polled after completion"),
             };
@@ -185,23 +199,13 @@ where
                 Asked::Waits(wait) => this.state.set(State::Waiting(wait)),
                 Asked::Rejected(rejected) => {
                     *this.request = None;
-                    this.state.set(State::Done);
-                    return Poll::Ready(this.until.pass(Err(origin::reject(rejected))));
+                    break Err(origin::reject(rejected));
                 }
             }
         };
-        // Drops the inner future.
-        let call = this.state.take_call().expect("it was admitted");
-        let classifier = this.classifier.take().expect("kept until the end");
-        Poll::Ready(match result {
-            Ok(response) if judgement.is_success() && this.until.lasts(&response, &classifier) => {
-                Ok(this.until.hold(response, call.answered(), classifier))
-            }
-            result => {
-                call.end(judgement);
-                this.until.pass(result)
-            }
-        })
+        // Drops the inner future, and then gives the permit back.
+        this.state.set(State::Done);
+        Poll::Ready(this.until.pass(result))
     }
 }
 

@@ -134,7 +134,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (mut state, until) = (this.state, this.until);
-        let (result, judgement) = match state.as_mut().project() {
+        let result = match state.as_mut().project() {
             StateProj::Admitted {
                 future,
                 call,
@@ -145,26 +145,25 @@ where
                     return Poll::Pending;
                 };
                 let judgement = judge(classifier, &result);
-                (result, judgement)
+                match result {
+                    Ok(response)
+                        if judgement.is_success() && until.lasts(&response, classifier) =>
+                    {
+                        let (call, classifier) = state.take_call().expect("it was admitted");
+                        return Poll::Ready(Ok(until.hold(response, call.answered(), classifier)));
+                    }
+                    result => {
+                        call.settle(judgement);
+                        result
+                    }
+                }
             }
-            StateProj::Rejected(rejected) => {
-                let rejected = origin::reject(*rejected);
-                state.set(State::Done);
-                return Poll::Ready(until.pass(Err(rejected)));
-            }
+            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
             StateProj::Done => panic!("`AdaptiveFuture` polled after completion"),
         };
-        // Drops the inner future.
-        let (call, classifier) = state.take_call().expect("it was admitted");
-        Poll::Ready(match result {
-            Ok(response) if judgement.is_success() && until.lasts(&response, &classifier) => {
-                Ok(until.hold(response, call.answered(), classifier))
-            }
-            result => {
-                call.end(judgement);
-                until.pass(result)
-            }
-        })
+        // Drops the inner future, and then gives the permit back.
+        state.set(State::Done);
+        Poll::Ready(until.pass(result))
     }
 }
 
