@@ -40,6 +40,7 @@
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`throttle`] | holds calls back from a service that says it has too many | one look at the clock, one write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
@@ -52,13 +53,14 @@
 //!
 //! # The order of layers
 //!
-//! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
-//! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, throttle, attempt timeout, service. Breaker
+//! and throttle stand inside the retry so that they see every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
 //! is left then. At a server, what reads it stands right below the layer that answers refusals.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
-//! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
+//! `.option_layer(on.then_some(layer))`. A breaker and a throttle also by their
+//! [mode](circuit_breaker::Mode), while they run.
 //!
 //! # What they share
 //!
@@ -96,6 +98,7 @@ mod pooled;
 mod time;
 mod rng;
 pub mod telemetry;
+mod mode;
 mod origin;
 pub mod context;
 pub mod classify;
@@ -113,6 +116,7 @@ pub mod circuit_breaker;
 #[cfg(feature = "http")]
 pub mod deadline;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 
 // What brings them together; imported by nothing.

@@ -9,6 +9,7 @@ use crate::{
     error::Lift,
     http::{AnswerRefusals, BodyTimeout, Replay},
     retry::Retry,
+    throttle::{KeyedThrottle, Throttle},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
@@ -33,6 +34,7 @@ keep_name! {
     FollowingTimeout<S, C>;
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
+    KeyedThrottle<S, K, F, C, U>;
     Lift<S>;
     Propagate<S>;
     QueuedBulkhead<S, W, U>;
@@ -40,5 +42,6 @@ keep_name! {
     ReadyTimeout<S, L>;
     Replay<S>;
     Retry<S, C, Q, D>;
+    Throttle<S, C, U>;
     Timeout<S, L>;
 }

@@ -12,14 +12,16 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use steadfast::{
-    LiftLayer, Reason,
+    Criticality, LiftLayer, Reason,
     backoff::Backoff,
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{
         CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Mode, Ramp, State, Thresholds,
     },
+    classify::{AnyError, Failure},
     retry::RetryLayer,
+    throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::Instant;
@@ -125,6 +127,10 @@ where
     let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed breaker", keyed.layer(inner.clone()));
     assert_free("retry", retry.layer(inner.clone()));
+    let throttle = || ThrottleLayer::builder(AnyError);
+    assert_free("throttle", throttle().build().unwrap().layer(inner.clone()));
+    let keyed = throttle().keyed(100, |req: &u32| req % 10).build().unwrap();
+    assert_free("keyed throttle", keyed.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
         Budget::concurrent(8),
@@ -234,6 +240,16 @@ fn a_call_that_is_refused_allocates_nothing() {
     let forced = breaker().build().unwrap();
     forced.handle().force_open();
     assert_refused(Reason::CircuitOpen, forced.layer(inner));
+
+    // Both let pass and refused, and in the shadow.
+    for mode in [throttle::Mode::Enabled, throttle::Mode::ObserveOnly] {
+        let overloaded = |_: Result<&u32, &Error>| Failure::overload().into();
+        let throttle = ThrottleLayer::builder(overloaded).mode(mode);
+        let throttle = throttle.build().unwrap();
+        assert_free("throttled", throttle.layer(inner));
+        let snapshot = throttle.handle().snapshot(Criticality::Critical);
+        assert_eq!(snapshot.reject_probability, 0.9);
+    }
 
     let full = BulkheadLayer::new(0);
     assert_refused(Reason::BulkheadFull, full.layer(inner));

@@ -11,13 +11,14 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 17] = [
+const CORE: [&str; 18] = [
     "error",
     "sync",
     "pooled",
     "time",
     "rng",
     "telemetry",
+    "mode",
     "origin",
     "context",
     "classify",
@@ -30,17 +31,18 @@ const CORE: [&str; 17] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 5] = [
+const LAYERS: [&str; 6] = [
     "bulkhead",
     "circuit_breaker",
     "deadline",
     "retry",
+    "throttle",
     "timeout",
 ];
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 31] = [
+const PURE: [&str; 34] = [
     "window/",
     "backoff",
     "permits/",
@@ -57,6 +59,9 @@ const PURE: [&str; 31] = [
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",
     "retry/policy.rs",
+    "throttle/rule.rs",
+    "throttle/settings.rs",
+    "throttle/statistics.rs",
     "classify.rs",
     "http/field.rs",
     "http/hint.rs",
@@ -314,10 +319,10 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
     assert!(services > 10, "they are where they are looked for");
 }
 
-/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
-/// look at it; those who send a body that another may be sending too; and, without waiting for it, who
+/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
+/// mode of a layer, or look at it; those who send a body that another may be sending too; and, without waiting for it, who
 /// begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 7] = [
+const LOCKS: [(&str, &[&str]); 8] = [
     ("keyed/map.rs", &["enter", "len", "keys", "all", "fmt"]),
     (
         "permits/mod.rs",
@@ -340,6 +345,7 @@ const LOCKS: [(&str, &[&str]); 7] = [
         ],
     ),
     ("circuit_breaker/gauges.rs", &["mode_changed"]),
+    ("mode.rs", &["set"]),
     (
         "http/replay/body.rs",
         &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],
