@@ -204,9 +204,9 @@ impl Costs {
                 2.0 * clock + 25.0,
             ),
             Bound::new(
-                "a throttle rejects in <= 1 clock read + 40 ns",
+                "a throttle rejects in <= 1 clock read + 50 ns",
                 self.throttled.least,
-                clock + 40.0,
+                clock + 50.0,
             ),
             Bound::new(
                 "bulkhead adds <= 80 % of tower-limit",

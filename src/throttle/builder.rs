@@ -35,11 +35,10 @@ impl<C, U> ThrottleBuilder<C, U> {
     }
 
     /// The book's K: for each call that the service accepts, K are sent, so K - 1 find it overloaded.
-    /// A finite number of at least 1. Default: 2.
+    /// A finite number of at least 1.01. Default: 2.
     ///
     /// The less, the less a service is asked for what it cannot do, and the later it is noticed that it
-    /// can do more. At 1 nothing but the [cap](Self::max_probability) and the end of the
-    /// [window](Self::window) ends the refusing.
+    /// can do more. At 1 it never would be: what is refused here would be reason enough to refuse on.
     pub const fn multiplier(mut self, multiplier: f64) -> Self {
         self.settings.multiplier = multiplier;
         self
@@ -80,8 +79,9 @@ impl<C, U> ThrottleBuilder<C, U> {
     /// All other failures are the application's: the service had accepted the call. But those that were
     /// [never sent](FailureKind::NeverSent) count as nothing, unless named here. Add them where a service
     /// that is overloaded no longer takes connections; add [`Timeout`](FailureKind::Timeout) where it no
-    /// longer answers. A call that is dropped after its deadline, or by a [timeout](crate::timeout) further
-    /// out, is then one, too.
+    /// longer answers, and [`Transient`](FailureKind::Transient) for one of gRPC's that answers
+    /// `UNAVAILABLE` without pushback. A call that is dropped after its deadline, or by a [timeout](crate::timeout) further
+    /// out, is then a time-out, too.
     pub fn not_accepted(mut self, kinds: impl IntoIterator<Item = FailureKind>) -> Self {
         let kinds = kinds.into_iter();
         self.settings.not_accepted = kinds.fold(Kinds::NONE, Kinds::with);
@@ -91,8 +91,8 @@ impl<C, U> ThrottleBuilder<C, U> {
     /// Whether the requests of each [`Criticality`](crate::Criticality) are counted and refused by
     /// themselves. Default: they are.
     ///
-    /// The criticality is that of the [`Context`](crate::Context) in which the service is called. It
-    /// takes 200 bytes for each.
+    /// The criticality is that of the [`Context`](crate::Context) in which the service is called. Each
+    /// takes 200 bytes.
     pub const fn by_criticality(mut self, by_criticality: bool) -> Self {
         self.settings.by_criticality = by_criticality;
         self

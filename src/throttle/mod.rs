@@ -52,7 +52,7 @@
 //!
 //! # Cost
 //!
-//! While nothing of its criticality was refused in the window, a call reads the clock once, at its end,
+//! While no call of its criticality was refused in the window, here or by the service, a call reads the clock once, at its end,
 //! and writes one word. Else it reads the clock at both ends and adds up the window, which is the same ten
 //! slices at any traffic.
 //!

@@ -11,6 +11,7 @@ pub(super) struct Rule {
     /// Inactive where there are fewer requests.
     least_requests: u64,
     window_nanos: u64,
+    slice_nanos: u64,
     /// How many calls in a row are accepted by no chance.
     calm_calls: f64,
 }
@@ -33,6 +34,7 @@ impl Rule {
             max_probability,
             least_requests,
             window_nanos,
+            slice_nanos: window_nanos / RequestWindow::SLICES,
             calm_calls,
         }
     }
@@ -51,11 +53,12 @@ impl Rule {
         if probability <= 0.0 {
             return 0.0;
         }
-        let doublings = self.doublings(requests.accepted, calm);
-        if doublings < 1.0 {
+        // First by whole numbers, which nearly always is enough.
+        if calm < self.slice_nanos {
             return probability;
         }
-        (1.0 - (1.0 - probability) * doublings.exp2()).max(0.0)
+        let passes = (1.0 - probability) * self.doublings(requests.accepted, calm).exp2();
+        (1.0 - passes).max(0.0)
     }
 
     /// That of chapter 21 of the Google SRE book, as it stands: below zero where nothing is refused.
@@ -65,7 +68,8 @@ impl Rule {
     }
 
     /// How often the share that passes has doubled: once for each slice of the window in which the service
-    /// accepted all it was sent, and no more often than it has accepted as many in a row as by no chance.
+    /// accepted all it was sent, and no more often than it has accepted as many in a row as by no chance. How
+    /// many those were is taken from the rate over the whole window.
     fn doublings(&self, accepted: u64, calm: u64) -> f64 {
         let windows = calm as f64 / self.window_nanos as f64;
         let slices = windows * RequestWindow::SLICES as f64;

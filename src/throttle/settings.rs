@@ -48,8 +48,8 @@ impl Settings {
             (
                 "multiplier",
                 self.multiplier,
-                1.0..=f64::MAX,
-                "a finite number of at least 1",
+                1.01..=f64::MAX,
+                "a finite number of at least 1.01",
             ),
             (
                 "max_probability",

@@ -4,7 +4,7 @@ use std::{iter, ops::Deref};
 
 use super::{
     Mode,
-    rule::{Rule, is_among},
+    rule::Rule,
     settings::{Counted, Kinds, Settings},
     statistics::Statistics,
 };
@@ -96,12 +96,13 @@ impl Shared {
     #[inline(never)]
     fn weigh(&self, class: u8, mode: Mode) -> Option<Pass> {
         let now = self.nanos_now();
-        let probability = self.class(class).probability(&self.rule, now);
+        let statistics = self.class(class);
+        let (passes, probability) = statistics.ask(&self.rule, now, || self.rng.draw());
         self.metrics.show(class, probability);
-        if probability == 0.0 || !is_among(probability, self.rng.draw()) {
+        if passes {
             return Some(Pass::Counted(class));
         }
-        self.count(class, Counted::Refused, now);
+        self.metrics.requests[Counted::Refused as usize].increment(1);
         if mode == Mode::ObserveOnly {
             self.metrics.spared.increment(1);
             self.telemetry.spared(Reason::Throttled);
@@ -115,7 +116,7 @@ impl Shared {
         &self.classes[usize::from(class)]
     }
 
-    /// Counts a request, at `now`.
+    /// Counts a request that passed, at `now`.
     #[inline]
     pub(super) fn count(&self, class: u8, counted: Counted, now: u64) {
         self.class(class).count(counted, now);
@@ -134,7 +135,7 @@ impl Shared {
 
     /// Whether a new throttle would be as good at `now`.
     pub(super) fn rest(&self, now: u64) -> Rest {
-        let refuses = |class: &Statistics| class.probability(&self.rule, now) > 0.0;
+        let refuses = |class: &Statistics| class.look(&self.rule, now).1 > 0.0;
         if self.classes.iter().any(refuses) {
             Rest::Matters
         } else {

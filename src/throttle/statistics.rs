@@ -1,6 +1,9 @@
 //! What is known of the requests of one criticality. Pure.
 
-use super::{rule::Rule, settings::Counted};
+use super::{
+    rule::{Rule, is_among},
+    settings::Counted,
+};
 use crate::{
     sync::{AtomicU64, Ordering::Relaxed},
     window::{RequestWindow, Requests},
@@ -29,22 +32,31 @@ impl Statistics {
 
     #[inline]
     pub(super) fn count(&self, counted: Counted, now: u64) {
+        if counted == Counted::Overloaded {
+            // Relaxed: whoever misses it by a moment has come before it.
+            self.overloaded_at.fetch_max(now, Relaxed);
+        }
+        let window = self.window.at(now);
         match counted {
-            Counted::Accepted => self.window.accept(now),
-            Counted::Refused => self.window.refuse(now),
-            Counted::Overloaded => {
-                // Relaxed: whoever misses it by a moment has come before it.
-                self.overloaded_at.fetch_max(now, Relaxed);
-                self.window.refuse(now);
-            }
+            Counted::Accepted => window.accept(),
+            Counted::Overloaded | Counted::Refused => window.refuse(),
         }
     }
 
-    /// With which probability a request is to be refused.
+    /// Whether a request passes, and with which probability it would not. `draw` gives a number uniform
+    /// over all of `u64`. What does not pass is counted.
     #[inline]
-    pub(super) fn probability(&self, rule: &Rule, now: u64) -> f64 {
-        let requests = self.window.unless_clear(now);
-        requests.map_or(0.0, |requests| self.judge(rule, requests, now))
+    pub(super) fn ask(&self, rule: &Rule, now: u64, draw: impl FnOnce() -> u64) -> (bool, f64) {
+        let window = self.window.at(now);
+        let probability = match window.unless_clear() {
+            Some(requests) => self.judge(rule, requests, now),
+            None => 0.0,
+        };
+        let passes = probability == 0.0 || !is_among(probability, draw());
+        if !passes {
+            window.refuse();
+        }
+        (passes, probability)
     }
 
     fn judge(&self, rule: &Rule, requests: Requests, now: u64) -> f64 {
@@ -52,9 +64,9 @@ impl Statistics {
         rule.probability(requests, calm)
     }
 
-    /// What the window holds, and what [`probability`](Self::probability) comes of it.
+    /// What the window holds, and with which probability a request is refused.
     pub(super) fn look(&self, rule: &Rule, now: u64) -> (Requests, f64) {
-        let requests = self.window.requests(now);
+        let requests = self.window.at(now).requests();
         (requests, self.judge(rule, requests, now))
     }
 

@@ -165,10 +165,10 @@ fn no_failure_is_seen_without_its_call() {
 fn a_refusal_is_counted_and_known_while_an_old_one_is_forgotten() {
     explore(3, || {
         let window = Arc::new(RequestWindow::new(10 * MS));
-        window.refuse(0);
+        window.at(0).refuse();
         let other = window.clone();
-        let other = loom::thread::spawn(move || other.refuse(10 * MS));
-        let seen = window.unless_clear(10 * MS);
+        let other = loom::thread::spawn(move || other.at(10 * MS).refuse());
+        let seen = window.at(10 * MS).unless_clear();
         let one = Requests {
             accepted: 0,
             refused: 1,
@@ -176,7 +176,7 @@ fn a_refusal_is_counted_and_known_while_an_old_one_is_forgotten() {
         assert!(seen.is_none_or(|seen| seen == one), "{seen:?}");
         other.join().unwrap();
         assert!(!window.is_clear());
-        assert_eq!(window.unless_clear(10 * MS), Some(one));
+        assert_eq!(window.at(10 * MS).unless_clear(), Some(one));
     });
 }
 
@@ -184,20 +184,20 @@ fn a_refusal_is_counted_and_known_while_an_old_one_is_forgotten() {
 fn requests_that_end_at_once_are_all_counted() {
     explore(3, || {
         let window = Arc::new(RequestWindow::new(10 * MS));
-        window.accept(0);
+        window.at(0).accept();
         let other = window.clone();
         let other = loom::thread::spawn(move || {
-            other.accept(10 * MS);
-            other.refuse(10 * MS);
+            other.at(10 * MS).accept();
+            other.at(10 * MS).refuse();
         });
-        window.refuse(10 * MS);
-        window.accept(10 * MS);
+        window.at(10 * MS).refuse();
+        window.at(10 * MS).accept();
         other.join().unwrap();
         let all = Requests {
             accepted: 2,
             refused: 2,
         };
-        assert_eq!(window.unless_clear(10 * MS), Some(all));
+        assert_eq!(window.at(10 * MS).unless_clear(), Some(all));
     });
 }
 

@@ -1,6 +1,6 @@
 //! The requests of the last *t* seconds.
 
-use super::slices::{LEAST_NANOS, Mark, SLICES, Slices};
+use super::slices::{Count, LEAST_NANOS, Mark, SLICES, Slices, Turn};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 
 /// Requests that were accepted, and those that were not, in [slices](Slices) of time.
@@ -47,43 +47,61 @@ impl RequestWindow {
         self.refused.is_off()
     }
 
-    fn era(&self) -> u32 {
+    /// The window at `now`. To find the slice is a division, which is better made once.
+    #[inline]
+    pub(crate) fn at(&self, now: u64) -> RequestsAt<'_> {
         // Relaxed: who counts for an era that is just over counts for what is no longer seen.
-        self.era.load(Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn accept(&self, now: u64) {
-        let ([accepted, _], turn) = self.slices.at(self.era(), now);
-        accepted.add_one(turn);
-    }
-
-    pub(crate) fn refuse(&self, now: u64) {
-        let ([_, refused], turn) = self.slices.at(self.era(), now);
-        refused.add_one(turn);
-        self.refused.set(turn);
-    }
-
-    /// What it holds at `now`; `None` where nothing of it was refused, after which it is [clear](Self::is_clear).
-    #[inline]
-    pub(crate) fn unless_clear(&self, now: u64) -> Option<Requests> {
-        let turn = self.slices.turn(self.era(), now);
-        if self.refused.is_seen_at(turn) {
-            let [accepted, refused] = self.slices.sum(turn);
-            return Some(Requests { accepted, refused });
+        let era = self.era.load(Relaxed);
+        let (slice, turn) = self.slices.at(era, now);
+        RequestsAt {
+            window: self,
+            slice,
+            turn,
         }
-        self.refused.clear(turn);
-        None
-    }
-
-    /// What it holds at `now`.
-    pub(crate) fn requests(&self, now: u64) -> Requests {
-        let [accepted, refused] = self.slices.sum(self.slices.turn(self.era(), now));
-        Requests { accepted, refused }
     }
 
     /// Forgets all.
     pub(crate) fn forget(&self) {
         self.era.fetch_add(1, Relaxed);
+    }
+}
+
+/// A [`RequestWindow`] at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestsAt<'a> {
+    window: &'a RequestWindow,
+    slice: &'a [Count; 2],
+    turn: Turn,
+}
+
+impl RequestsAt<'_> {
+    #[inline]
+    pub(crate) fn accept(self) {
+        self.slice[0].add_one(self.turn);
+    }
+
+    #[inline]
+    pub(crate) fn refuse(self) {
+        self.slice[1].add_one(self.turn);
+        self.window.refused.set(self.turn);
+    }
+
+    /// What the window holds.
+    #[inline]
+    pub(crate) fn requests(self) -> Requests {
+        let [accepted, refused] = self.window.slices.sum(self.turn);
+        Requests { accepted, refused }
+    }
+
+    /// What the window holds; `None` where nothing of it was refused, after which it is
+    /// [clear](RequestWindow::is_clear).
+    #[inline]
+    pub(crate) fn unless_clear(self) -> Option<Requests> {
+        let refused = &self.window.refused;
+        if refused.is_seen_at(self.turn) {
+            return Some(self.requests());
+        }
+        refused.clear(self.turn);
+        None
     }
 }

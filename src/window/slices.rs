@@ -116,11 +116,7 @@ impl<const N: usize> Slices<N> {
         (now / self.nanos).wrapping_add(u64::from(era) * SLICES)
     }
 
-    pub(super) fn turn(&self, era: u32, now: u64) -> Turn {
-        Turn::new(self.number(era, now))
-    }
-
-    /// The counts to add to at `now`, and the turn to add for.
+    /// The counts to add to at `now`, and the turn to add for and to look from.
     #[inline]
     pub(super) fn at(&self, era: u32, now: u64) -> (&[Count; N], Turn) {
         let number = self.number(era, now);

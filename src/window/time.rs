@@ -50,7 +50,7 @@ impl TimeWindow {
 
     /// What the window of `era` holds at `now`.
     pub(crate) fn counts(&self, era: u32, now: u64) -> Counts {
-        self.sum(self.slices.turn(era, now))
+        self.sum(self.slices.at(era, now).1)
     }
 
     fn sum(&self, now: Turn) -> Counts {

@@ -62,7 +62,7 @@ proptest! {
         let (mut now, mut all) = (0, Vec::new());
         for step in steps {
             let mut record = |now, accept| {
-                if accept { window.accept(now) } else { window.refuse(now) }
+                                if accept { window.at(now).accept() } else { window.at(now).refuse() }
                 all.push((now, accept));
             };
             match step {
@@ -79,9 +79,9 @@ proptest! {
                 }
             }
             let expected = count(&all, slice, now);
-            prop_assert_eq!(window.requests(now), expected);
+            prop_assert_eq!(window.at(now).requests(), expected);
             prop_assert!(expected.refused == 0 || !window.is_clear());
-            let seen = window.unless_clear(now);
+            let seen = window.at(now).unless_clear();
             prop_assert_eq!(seen, (expected.refused > 0).then_some(expected));
             prop_assert_eq!(window.is_clear(), seen.is_none());
         }
@@ -91,8 +91,8 @@ proptest! {
 #[test]
 fn who_reads_an_older_clock_does_not_take_a_refusal_for_forgotten() {
     let window = RequestWindow::new(10 * MS);
-    window.refuse(5 * MS);
-    assert_eq!(window.unless_clear(4 * MS), None);
+    window.at(5 * MS).refuse();
+    assert_eq!(window.at(4 * MS).unless_clear(), None);
     assert!(!window.is_clear());
-    assert_eq!(window.unless_clear(5 * MS).unwrap().refused, 1);
+    assert_eq!(window.at(5 * MS).unless_clear().unwrap().refused, 1);
 }

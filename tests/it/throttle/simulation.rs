@@ -27,23 +27,18 @@ struct Bucket {
     per_second: f64,
     tokens: f64,
     at: Instant,
-    accepted: u32,
-    refused: u32,
 }
 
 impl Bucket {
     fn take(&mut self) -> bool {
         let now = Instant::now();
         let new = (now - self.at).as_secs_f64() * self.per_second;
-        // Those of a second may wait for their turn.
+        // What it did not do in a second it can do in the next.
         self.tokens = (self.tokens + new).min(self.per_second);
         self.at = now;
         let has_room = self.tokens >= 1.0;
         if has_room {
             self.tokens -= 1.0;
-            self.accepted += 1;
-        } else {
-            self.refused += 1;
         }
         has_room
     }
@@ -91,8 +86,6 @@ impl Client {
             per_second,
             tokens: 0.0,
             at: Instant::now(),
-            accepted: 0,
-            refused: 0,
         })));
         let layer = throttle.build().unwrap();
         Self {
@@ -125,7 +118,7 @@ impl Client {
         became
     }
 
-    /// How long it goes on refusing, after `change`.
+    /// How long it goes on refusing from now on.
     async fn recovers_in(&mut self, per_second: f64, most: Duration) -> Duration {
         let began = Instant::now();
         let mut last = began;
