@@ -11,7 +11,7 @@
 //!
 //! Whatever is offered, for each call that the service accepts so [K](ThrottleBuilder::multiplier) are
 //! sent: with the default of 2 one more that it must refuse, with 1.1 a tenth of one. Nothing is refused
-//! while more than one in K is accepted. There is no state to be stuck in, and no moment at which
+//! while one in K is accepted. There is no state to be stuck in, and no moment at which
 //! everything is refused.
 //!
 //! **What is not accepted** is a failure of the kind
@@ -29,13 +29,14 @@
 //! A service that refuses the less critical first has fewer of them sent, and all of the others.
 //!
 //! **Recovery.** With nothing but the formula a client takes long to notice that a service is well again:
-//! what it refuses itself goes on counting against it. So here the share of requests that pass doubles with each tenth of the
-//! window in which the service accepted all that it was sent; provided these were so many that at the
-//! formula's balance as many in a row would be one chance in a thousand: `13.8 K / (K - 1)^2`, which is 28
-//! for 2, and 1,520 for 1.1. The first call that finds it overloaded ends that.
+//! what it refuses itself goes on counting against it. So here the share of requests that pass doubles with
+//! each tenth of the window in which the service accepted all that it was sent; provided these were so many
+//! that at the formula's balance as many in a row would be one chance in a thousand: `13.8 K / (K - 1)^2`,
+//! which is 28 for 2, and 1,520 for 1.1. The first call that finds it overloaded ends that.
 //!
-//! How long all is not sent again, with a window of 2 min (the formula's own computed as a flow, ours of
-//! 250 to 2,500 simulated calls a second):
+//! How long not all is sent again, with a window of 2 min and the default cap (the formula's own computed
+//! as a flow; ours simulated, with 225 to 2,500 calls a second. With a small K fewer take longer, for it is
+//! longer until they are enough):
 //!
 //! | after | K = 2, the formula | here | K = 1.1, the formula | here |
 //! |---|---|---|---|---|
@@ -52,9 +53,9 @@
 //!
 //! # Cost
 //!
-//! While no call of its criticality was refused in the window, here or by the service, a call reads the clock once, at its end,
-//! and writes one word. Else it reads the clock at both ends and adds up the window, which is the same ten
-//! slices at any traffic.
+//! While no call of its criticality was refused in the window, here or by the service, a call reads the
+//! clock once, at its end, and writes one word. Else it reads the clock at both ends and adds up the
+//! window, which is the same ten slices at any traffic.
 //!
 //! # Keys
 //!
