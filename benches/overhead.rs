@@ -26,7 +26,7 @@ use std::{hint::black_box, process::ExitCode, sync::Barrier, thread, time::Insta
 
 use contestants::{
     Calls, Prompt, Yielding, above, breaker_count, breaker_run, breaker_time_with_failures, calls,
-    limit_reached, rejection,
+    limit_reached, rejection, throttled,
 };
 use steadfast::circuit_breaker::CircuitBreakerLayer;
 use tower::Layer;
@@ -108,6 +108,7 @@ struct Costs {
     clock: Cost,
     rejection: Cost,
     limit_reached: Cost,
+    throttled: Cost,
 }
 
 impl Costs {
@@ -119,7 +120,12 @@ impl Costs {
         };
         let (names, prompt): (Vec<_>, Vec<_>) = above(&Prompt).into_iter().unzip();
         let yielding = above(&Yielding).into_iter().map(|(_, calls)| calls);
-        let others: [Calls; 3] = [Box::new(read_clock), rejection(), limit_reached()];
+        let others: [Calls; 4] = [
+            Box::new(read_clock),
+            rejection(),
+            limit_reached(),
+            throttled(),
+        ];
 
         let mut all: Vec<Calls> = prompt.into_iter().chain(yielding).chain(others).collect();
         let mut samples = vec![Vec::with_capacity(ROUNDS); all.len()];
@@ -138,6 +144,7 @@ impl Costs {
             clock: others[0],
             rejection: others[1],
             limit_reached: others[2],
+            throttled: others[3],
         }
     }
 
@@ -155,11 +162,13 @@ impl Costs {
             }
             println!();
         }
-        for (name, cost) in [
+        let others = [
             ("clock read", self.clock),
             ("rejection", self.rejection),
             ("limit reached", self.limit_reached),
-        ] {
+            ("throttled", self.throttled),
+        ];
+        for (name, cost) in others {
             println!("{name:16} {:9.1} {:9.1}", cost.least, cost.median);
         }
     }
@@ -206,6 +215,16 @@ impl Costs {
                 "an adaptive limit that is reached rejects in <= 40 ns",
                 self.limit_reached.least,
                 40.0,
+            ),
+            Bound::new(
+                "throttle adds <= 2 clock reads + 25 ns",
+                prompt("throttle"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "a throttle rejects in <= 1 clock read + 50 ns",
+                self.throttled.least,
+                clock + 50.0,
             ),
             Bound::new(
                 "bulkhead adds <= 80 % of tower-limit",

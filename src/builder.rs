@@ -12,6 +12,7 @@ use crate::{
     },
     error::LiftLayer,
     retry::RetryLayer,
+    throttle::{KeyedThrottleLayer, ThrottleLayer},
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
 };
 
@@ -127,6 +128,23 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: RetryLayer<C, Q, D, U>,
     ) -> ServiceBuilder<Stack<RetryLayer<C, Q, D, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses a share of the calls while the service is overloaded; see [`throttle`](crate::throttle).
+    fn throttle<C, U>(
+        self,
+        layer: ThrottleLayer<C, U>,
+    ) -> ServiceBuilder<Stack<ThrottleLayer<C, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses a share of the calls of a key while the service is overloaded by those of the same key; see
+    /// [`throttle`](crate::throttle).
+    fn keyed_throttle<K, F, C, U>(
+        self,
+        layer: KeyedThrottleLayer<K, F, C, U>,
+    ) -> ServiceBuilder<Stack<KeyedThrottleLayer<K, F, C, U>, L>> {
         self.add(layer)
     }
 

@@ -41,6 +41,7 @@
 //! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`throttle`] | holds calls back from a service that says it has too many | one look at the clock, one write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
@@ -53,13 +54,14 @@
 //!
 //! # The order of layers
 //!
-//! At a client, outer to inner: bulkhead, retry, circuit breaker, adaptive limit, attempt timeout, service. The breaker
-//! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, throttle, adaptive limit, attempt timeout, service. Breaker
+//! and throttle stand inside the retry so that they see every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
 //! is left then. At a server, what reads it stands right below the layer that answers refusals.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
-//! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
+//! `.option_layer(on.then_some(layer))`. A breaker and a throttle also by their
+//! [mode](circuit_breaker::Mode), while they run.
 //!
 //! # What they share
 //!
@@ -119,6 +121,7 @@ pub mod circuit_breaker;
 #[cfg(feature = "http")]
 pub mod deadline;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 
 // What brings them together; imported by nothing.

@@ -30,6 +30,10 @@
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_resends_total` | counter | | requests sent again as the same attempt: they had never been sent |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
+//! | `steadfast_throttle_reject_probability` | gauge | `criticality` | with which probability a request was refused, as of the last one; not where there are keys |
+//! | `steadfast_throttle_requests_total` | counter | `counted` | requests in the formula, by what they count as: `accepted`, `overloaded`, or `refused` here |
+//! | `steadfast_throttle_mode` | gauge | `mode` | 1 for the mode the throttle is in, 0 for the others |
+//! | `steadfast_throttle_spared_total` | counter | | calls that passed a throttle which only observes, and would else have been refused |
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
 //! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
 //! | `steadfast_timeout_detached_total` | counter | `outcome` | those that did, by what became of them, see below |
@@ -42,19 +46,19 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `body_timeout` (which counts bodies),
-//! `deadline` or `propagate`. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
+//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
+//! `deadline` or `propagate`. `criticality` is `all` where they are counted together. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
 //! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
-//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, circuit breaker, retry |
+//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, circuit breaker, retry, throttle |
 //! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout, deadline, propagate |
 //! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
-//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, timeout, deadline, propagate |
-//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, retry |
+//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, throttle, timeout, deadline, propagate |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, retry, throttle |
 //! | `abandoned` | dropped by the caller before the end | all |
-//! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | adaptive (by the deadline alone), circuit breaker |
+//! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | adaptive (by the deadline alone), circuit breaker, throttle (where it counts time-outs) |
 //! | `panicked` | the inner service panicked | all |
 //!
 //! A `reason` why a retry was not made is `attempts` (none left), `permanent` (not to be tried again,

@@ -10,14 +10,16 @@ use std::{
 };
 
 use steadfast::{
-    Rejected,
+    Classify, Rejected, Verdict,
     adaptive::{AdaptiveLayer, Gradient2, Vegas},
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{
         CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds,
     },
+    classify::Failure,
     retry::RetryLayer,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 use tower::{
@@ -227,6 +229,26 @@ pub(crate) fn limit_reached() -> Calls {
     calls(service)
 }
 
+/// A throttle whose every failure says that there is too much to do.
+fn throttle<E: 'static>() -> ThrottleLayer<impl Classify<u32, E> + Clone + 'static> {
+    let too_many = |result: Result<&u32, &E>| match result {
+        Ok(_) => Verdict::Success,
+        Err(_) => Failure::overload().into(),
+    };
+    let builder = ThrottleLayer::builder(too_many).minimum_rate(0.0);
+    builder
+        .max_probability(0.99)
+        .build()
+        .expect("the settings are in range")
+}
+
+/// A throttle above a service that refuses all it is sent: it passes one call in a hundred.
+pub(crate) fn throttled() -> Calls {
+    let mut calls = calls(throttle().layer(FailingOneIn(1)));
+    calls(10_000);
+    calls
+}
+
 /// What a user of tower's retry writes.
 #[derive(Clone)]
 struct TowerPolicy {
@@ -393,6 +415,7 @@ where
         ),
         ("timeout-follows", layered(following, service)),
         ("tower-timeout", layered(tower_timeout, service)),
+        ("throttle", layered(throttle(), service)),
         ("retry", layered(retry(), service)),
         ("tower-retry", layered(tower_retry, service)),
         ("stack", layered(stack, service)),

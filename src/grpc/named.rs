@@ -11,6 +11,7 @@ use crate::{
     error::Lift,
     http::{AnswerRefusals, BodyTimeout, Replay},
     retry::Retry,
+    throttle::{KeyedThrottle, Throttle},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
@@ -36,6 +37,7 @@ keep_name! {
     FollowingTimeout<S, C>;
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
+    KeyedThrottle<S, K, F, C, U>;
     Lift<S>;
     Propagate<S>;
     QueuedAdaptive<S, C, F, U>;
@@ -44,6 +46,7 @@ keep_name! {
     ReadyTimeout<S, L>;
     Replay<S>;
     Retry<S, C, Q, D, U>;
+    Throttle<S, C, U>;
     Timeout<S, L>;
     TrailersOnly<S>;
 }

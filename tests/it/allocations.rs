@@ -23,7 +23,9 @@ use steadfast::{
     circuit_breaker::{
         CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Mode, Ramp, State, Thresholds,
     },
+    classify::{AnyError, Failure},
     retry::RetryLayer,
+    throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::Instant;
@@ -162,6 +164,10 @@ where
     let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed breaker", keyed.layer(inner.clone()));
     assert_free("retry", retry.layer(inner.clone()));
+    let throttle = || ThrottleLayer::builder(AnyError);
+    assert_free("throttle", throttle().build().unwrap().layer(inner.clone()));
+    let keyed = throttle().keyed(100, |req: &u32| req % 10).build().unwrap();
+    assert_free("keyed throttle", keyed.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
         Budget::concurrent(8),
@@ -342,6 +348,15 @@ fn a_call_that_is_refused_allocates_nothing() {
     let holds_the_permit = full.clone().call(0);
     assert_refused(Reason::LimitReached, full);
     drop(holds_the_permit);
+    // Both let pass and refused, and in the shadow.
+    for mode in [throttle::Mode::Enabled, throttle::Mode::ObserveOnly] {
+        let overloaded = |_: Result<&u32, &Error>| Failure::overload().into();
+        let throttle = ThrottleLayer::builder(overloaded).mode(mode);
+        let throttle = throttle.build().unwrap();
+        assert_free("throttled", throttle.layer(inner));
+        let snapshot = throttle.handle().snapshot(Criticality::Critical);
+        assert_eq!(snapshot.reject_probability, 0.9);
+    }
 
     let full = BulkheadLayer::new(0);
     assert_refused(Reason::BulkheadFull, full.layer(inner));

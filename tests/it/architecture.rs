@@ -33,18 +33,19 @@ const CORE: [&str; 20] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 6] = [
+const LAYERS: [&str; 7] = [
     "adaptive",
     "bulkhead",
     "circuit_breaker",
     "deadline",
     "retry",
+    "throttle",
     "timeout",
 ];
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 44] = [
+const PURE: [&str; 48] = [
     "window/",
     "backoff",
     "permits/",
@@ -55,6 +56,7 @@ const PURE: [&str; 44] = [
     "adaptive/envoy.rs",
     "adaptive/gradient.rs",
     "adaptive/gradient2.rs",
+    "adaptive/knee.rs",
     "adaptive/limit.rs",
     "adaptive/limiter.rs",
     "adaptive/little.rs",
@@ -74,6 +76,9 @@ const PURE: [&str; 44] = [
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",
     "retry/policy.rs",
+    "throttle/rule.rs",
+    "throttle/settings.rs",
+    "throttle/statistics.rs",
     "classify.rs",
     "http/field.rs",
     "http/hint.rs",
@@ -331,15 +336,14 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
     assert!(services > 10, "they are where they are looked for");
 }
 
-/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
-/// look at it, or at a limit, or set its mode; those who send a body that another may be sending too; and, without waiting for it, who
-/// completes a sample of a limit or begins a slice of a window.
+/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
+/// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window.
 const LOCKS: [(&str, &[&str]); 9] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
     ),
-    ("mode.rs", &["set"]),
     ("keyed/map.rs", &["enter", "len", "keys", "all", "fmt"]),
     (
         "permits/mod.rs",
@@ -362,6 +366,7 @@ const LOCKS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("circuit_breaker/gauges.rs", &["mode_changed"]),
+    ("mode.rs", &["set"]),
     (
         "http/replay/body.rs",
         &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],

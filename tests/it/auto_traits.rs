@@ -19,6 +19,11 @@ use steadfast::{
     keyed::ByRef,
     queue::QueueDelay,
     retry::*,
+    throttle::{
+        KeyedThrottle, KeyedThrottleBuilder, KeyedThrottleFuture, KeyedThrottleHandle,
+        KeyedThrottleLayer, Throttle, ThrottleBuilder, ThrottleFuture, ThrottleHandle,
+        ThrottleLayer, ThrottleSnapshot, UncountedCall, UncountedKeyedCall,
+    },
     timeout::*,
 };
 use tower::Layer;
@@ -121,6 +126,24 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         Detachable<Svc>,
         DetachableFuture<Fut>,
     )>();
+    send_sync_debug::<(
+        ThrottleLayer<AnyError>,
+        ThrottleBuilder<AnyError>,
+        ThrottleHandle,
+        ThrottleSnapshot,
+        steadfast::throttle::Mode,
+        Throttle<Svc, AnyError>,
+        ThrottleFuture<Fut, AnyError>,
+        UncountedCall,
+        UncountedKeyedCall,
+    )>();
+    send_sync_debug::<(
+        KeyedThrottleLayer<String, ByHost, AnyError>,
+        KeyedThrottleBuilder<String, ByHost, AnyError>,
+        KeyedThrottleHandle<String>,
+        KeyedThrottle<Svc, String, ByHost, AnyError>,
+        KeyedThrottleFuture<Fut, AnyError>,
+    )>();
     fn debug<T: Debug>() {}
     debug::<(QueuedBulkheadFuture<Svc, ()>, ReadyTimeoutFuture<Svc, ()>)>();
     debug::<QueuedKeyedBulkheadFuture<Svc, ()>>();
@@ -207,6 +230,7 @@ fn a_future_adds_no_more_than_it_needs() {
     small::<BulkheadFuture<Fut>>(bare + 24);
     small::<KeyedBulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
+    small::<ThrottleFuture<Fut, AnyError>>(bare + 40);
     // A timer or an attempt, what another takes, and where the call stands.
     let again = size_of::<(Svc, Option<()>)>();
     small::<RetryFuture<Svc, (), AnyError, Cloned>>(bare + again + 88);
@@ -259,6 +283,9 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     let keyed = CircuitBreakerLayer::builder().keyed(1, local_key);
     answers(keyed.build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
+    let throttle = || ThrottleLayer::builder(AnyError);
+    answers(throttle().build().unwrap().layer(inner));
+    answers(throttle().keyed(1, local_key).build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));
     answers(

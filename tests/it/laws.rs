@@ -18,12 +18,13 @@ use steadfast::{
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
     retry::RetryLayer,
+    throttle::{Mode as ThrottleMode, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
-use crate::support::{Act, CountingWaker, Error, Scripted, Watch, ms, poll_once, secs};
+use crate::support::{Act, CountingWaker, Error, Scripted, Told, Watch, ms, poll_once, secs};
 
 /// What a layer's readiness says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -346,6 +347,12 @@ laws! {
         .classifier(|_: Result<&u32, &Error>| steadfast::Verdict::Ignored)
         .build()
         .unwrap();
+    throttle: Inner, ThrottleLayer::new(Told);
+    keyed_throttle: Inner, ThrottleLayer::builder(Told).keyed(2, |_: &Act| "key").build().unwrap();
+    disabled_throttle: Inner, ThrottleLayer::builder(Told)
+        .mode(ThrottleMode::Disabled)
+        .build()
+        .unwrap();
     timeout: Inner, TimeoutLayer::new(secs(1)).unwrap();
     timeout_that_follows: Inner, TimeoutLayer::following(ms(10), secs(1)).unwrap();
     // With room for none, for a call that runs on is not given up.
@@ -374,6 +381,7 @@ mod until_the_end_of_a_body {
         bulkhead::{HeldKeyedPermit, HeldPermit},
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
         http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
+        throttle::{UncountedCall, UncountedKeyedCall},
     };
     use tower::util::MapResponseLayer;
 
@@ -445,6 +453,18 @@ mod until_the_end_of_a_body {
                 .build()
                 .unwrap(),
             GuardedBody<Full<Bytes>, UnsettledKeyedCall, HttpClassifier>
+        );
+        throttle: Inner, http!(
+            ThrottleLayer::builder(HttpClassifier).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, UncountedCall, HttpClassifier>
+        );
+        keyed_throttle: Inner, http!(
+            ThrottleLayer::builder(HttpClassifier)
+                .until(EndOfBody)
+                .keyed(2, |_: &Act| "key")
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, UncountedKeyedCall, HttpClassifier>
         );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),

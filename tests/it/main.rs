@@ -23,6 +23,7 @@ mod run;
 mod stacks;
 mod support;
 mod telemetry;
+mod throttle;
 mod timeout;
 #[cfg(feature = "grpc")]
 mod grpc;

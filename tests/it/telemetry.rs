@@ -17,6 +17,7 @@ use steadfast::{
     circuit_breaker::{CircuitBreakerLayer, Mode},
     classify::Failure,
     retry::{CloneRequest, RetryLayer},
+    throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::advance;
@@ -617,6 +618,114 @@ async fn an_adaptive_limit_tells_how_calls_end_and_what_it_has_come_to() {
         r#"call would be rejected layer="adaptive" name="db" reason="limit_reached""#,
     ];
     assert_eq!(*events, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_tells_what_it_counts_and_with_which_probability_it_refuses() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = ThrottleLayer::builder(Told).name("db").minimum_rate(0.0);
+        layer.seed(1).build().unwrap()
+    });
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mode = (r#"throttle_mode["enabled"]"#, 1.0);
+    assert_metrics(&metrics.take(), "throttle", &[mode]);
+    let mut throttle = layer.layer(Scripted::new().0);
+    send(&mut throttle, Act::Succeed).await.unwrap();
+    send(&mut throttle, Act::Fail(1)).await.unwrap_err();
+    send_and_drop(&mut throttle, Act::Hang).await;
+    send_contained(&throttle, Act::Panic).await.unwrap_err();
+    let overloaded = || Act::Say(Failure::overload().into());
+    let (mut sent, mut refused) = (0.0, 0.0);
+    while refused < 2.0 {
+        match send(&mut throttle, overloaded()).await {
+            Err(Error::Rejected(_)) => refused += 1.0,
+            _ => sent += 1.0,
+        }
+    }
+    let requests = 2.0 + sent + refused;
+    let all = metrics.take();
+    let before_the_last = (requests - 1.0 - 2.0 * 2.0) / requests;
+    let told = [
+        (
+            r#"throttle_reject_probability["critical"]"#,
+            before_the_last,
+        ),
+        (r#"throttle_requests_total["accepted"]"#, 2.0),
+        (r#"throttle_requests_total["overloaded"]"#, sent),
+        (r#"throttle_requests_total["refused"]"#, 2.0),
+    ];
+    assert_metrics(&all, "throttle", &told);
+    let calls = [
+        (r#"calls_total["throttle", "abandoned"]"#, 1.0),
+        (r#"calls_total["throttle", "failure"]"#, 1.0 + sent),
+        (r#"calls_total["throttle", "panicked"]"#, 1.0),
+        (r#"calls_total["throttle", "rejected"]"#, 2.0),
+        (r#"calls_total["throttle", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["throttle", "throttled"]"#, 2.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    layer.handle().set_mode(throttle::Mode::ObserveOnly);
+    let mode = (r#"throttle_mode["observe_only"]"#, 1.0);
+    assert_metrics(&metrics.take(), "throttle_mode", &[mode]);
+    let mut spared = 0.0;
+    while spared == 0.0 {
+        send(&mut throttle, overloaded()).await.unwrap_err();
+        let all = metrics.take();
+        spared = *all.get("throttle_spared_total[]").unwrap_or(&0.0);
+        assert_metrics(&all, "rejected", &[]);
+        assert_eq!(all[r#"calls_total["throttle", "failure"]"#], 1.0);
+    }
+    layer.handle().set_mode(throttle::Mode::Disabled);
+    send(&mut throttle, overloaded()).await.unwrap_err();
+    let all = metrics.take();
+    assert_metrics(&all, "calls", &[]);
+    assert_metrics(&all, "throttle_requests", &[]);
+
+    layer.handle().set_mode(throttle::Mode::Enabled);
+    advance(secs(120)).await;
+    send(&mut throttle, Act::Succeed).await.unwrap();
+    assert_metrics(&metrics.take(), "throttle_reject", &[]); // zero
+    let of = r#"layer="throttle" name="db""#;
+    let expected = [
+        format!(r#"call rejected {of} reason="throttled""#),
+        format!(r#"call rejected {of} reason="throttled""#),
+        format!(r#"mode changed {of} from="enabled" to="observe_only""#),
+        format!(r#"call would be rejected {of} reason="throttled""#),
+        format!(r#"mode changed {of} from="observe_only" to="disabled""#),
+        format!(r#"mode changed {of} from="disabled" to="enabled""#),
+    ];
+    assert_eq!(*events.0.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keyed_throttles_tell_of_all_keys_together_and_of_no_probability() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = ThrottleLayer::builder(Told).name("db");
+        layer
+            .keyed(2, |act: &Act| std::mem::discriminant(act))
+            .build()
+            .unwrap()
+    });
+    let mut throttle = layer.layer(Scripted::new().0);
+    for act in [Act::Succeed, Act::Fail(1), Act::FailTimes(0)] {
+        let _ = send(&mut throttle, act).await;
+    }
+    let all = metrics.take();
+    let told = [
+        (r#"throttle_mode["enabled"]"#, 1.0),
+        (r#"throttle_requests_total["accepted"]"#, 3.0),
+    ];
+    assert_metrics(&all, "throttle", &told);
+    let keys = [
+        (r#"keys["throttle"]"#, 2.0),
+        (r#"keys_evicted_total["throttle"]"#, 1.0),
+    ];
+    assert_metrics(&all, "keys", &keys);
 }
 
 #[tokio::test(start_paused = true)]

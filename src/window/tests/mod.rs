@@ -5,6 +5,7 @@ mod count;
 mod ewma;
 mod quantile;
 mod ratio;
+mod requests;
 mod time;
 
 use proptest::prelude::*;
