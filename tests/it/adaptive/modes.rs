@@ -235,14 +235,16 @@ async fn a_higher_limit_lets_in_those_who_wait() {
     let layer = layer.queue(queue).build().unwrap();
     let handle = layer.handle();
     let mut service = layer.layer(Scripted::new().0);
-    let mut calls: Vec<_> = (0..6)
+    let first = tokio::spawn(service.call(Act::Take(ms(10))));
+    tokio::task::yield_now().await;
+    let calls: Vec<_> = (0..5)
         .map(|_| tokio::spawn(service.call(Act::Hang)))
         .collect();
     tokio::task::yield_now().await;
     assert_eq!((handle.in_flight(), handle.waiting()), (1, 5));
-    // By the algorithm, when a call ends.
+    // By the algorithm, when a call is answered.
     spy.say(3.0);
-    calls.remove(0).abort();
+    first.await.unwrap().unwrap();
     tokio::task::yield_now().await;
     assert_eq!((handle.in_flight(), handle.waiting()), (3, 2));
     // And by hand.
