@@ -26,7 +26,7 @@ use std::{hint::black_box, process::ExitCode, sync::Barrier, thread, time::Insta
 
 use contestants::{
     Calls, Prompt, Yielding, above, breaker_count, breaker_run, breaker_time_with_failures, calls,
-    rejection,
+    rejection, shed,
 };
 use steadfast::circuit_breaker::CircuitBreakerLayer;
 use tower::Layer;
@@ -107,6 +107,7 @@ struct Costs {
     layers: Vec<(&'static str, Cost, Cost)>,
     clock: Cost,
     rejection: Cost,
+    shed: Cost,
 }
 
 impl Costs {
@@ -118,7 +119,7 @@ impl Costs {
         };
         let (names, prompt): (Vec<_>, Vec<_>) = above(&Prompt).into_iter().unzip();
         let yielding = above(&Yielding).into_iter().map(|(_, calls)| calls);
-        let others: [Calls; 2] = [Box::new(read_clock), rejection()];
+        let others: [Calls; 3] = [Box::new(read_clock), rejection(), shed()];
 
         let mut all: Vec<Calls> = prompt.into_iter().chain(yielding).chain(others).collect();
         let mut samples = vec![Vec::with_capacity(ROUNDS); all.len()];
@@ -136,6 +137,7 @@ impl Costs {
             layers: layers.map(|((&name, &p), &y)| (name, p, y)).collect(),
             clock: others[0],
             rejection: others[1],
+            shed: others[2],
         }
     }
 
@@ -153,7 +155,11 @@ impl Costs {
             }
             println!();
         }
-        for (name, cost) in [("clock read", self.clock), ("rejection", self.rejection)] {
+        for (name, cost) in [
+            ("clock read", self.clock),
+            ("rejection", self.rejection),
+            ("shed", self.shed),
+        ] {
             println!("{name:16} {:9.1} {:9.1}", cost.least, cost.median);
         }
     }
@@ -190,6 +196,16 @@ impl Costs {
                 "an open breaker rejects in <= 1 clock read + 10 ns",
                 self.rejection.least,
                 clock + 10.0,
+            ),
+            Bound::new(
+                "load-shed adds <= 2 clock reads + 25 ns",
+                prompt("load-shed"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "load-shed sheds in <= 1 clock read + 40 ns",
+                self.shed.least,
+                clock + 40.0,
             ),
             Bound::new(
                 "bulkhead adds <= 80 % of tower-limit",

@@ -40,6 +40,7 @@
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, two writes |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
@@ -55,7 +56,8 @@
 //! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
 //! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
-//! is left then. At a server, what reads it stands right below the layer that answers refusals.
+//! is left then. At a server, what reads it stands right below the layer that answers refusals, and below
+//! that what sheds load.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
 //! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
@@ -78,7 +80,8 @@
 //! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
 //! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
 //! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
-//! `axum` adds [`axum`]: the context as an argument of handlers.
+//! `axum` adds [`axum`]: the context as an argument of handlers. `cpu` adds the use of the processors as a
+//! signal to shed [load by](load_shed::LoadShedBuilder::cpu).
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc", feature = "axum")),
@@ -90,12 +93,14 @@ mod macros;
 
 // The core, by rank: a module imports only modules above it.
 pub mod error;
+mod foreign;
 mod sync;
 #[macro_use]
 mod pooled;
 mod time;
 mod rng;
 pub mod telemetry;
+mod mode;
 mod origin;
 pub mod context;
 pub mod classify;
@@ -112,6 +117,7 @@ pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "http")]
 pub mod deadline;
+pub mod load_shed;
 pub mod retry;
 pub mod timeout;
 

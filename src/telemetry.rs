@@ -21,6 +21,12 @@
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
+//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu` or `gauge` |
+//! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
+//! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
+//! | `steadfast_load_shed_unready_total` | counter | | calls refused because the inner service was not ready |
+//! | `steadfast_load_shed_spared_total` | counter | | calls that passed load shedding which only observes, and would else have been shed |
+//! | `steadfast_load_shed_mode` | gauge | `mode` | 1 for the mode that load shedding is in, 0 for the others |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_resends_total` | counter | | requests sent again as the same attempt: they had never been sent |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
@@ -36,17 +42,17 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `body_timeout` (which counts bodies),
-//! `deadline` or `propagate`. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
+//! `layer` is `circuit_breaker`, `bulkhead`, `load_shed`, `retry`, `timeout`, `body_timeout` (which counts
+//! bodies), `deadline` or `propagate`. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
 //! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout, deadline, propagate |
+//! | `completed` | the inner service answered, well or not | bulkhead, load shedding, timeout, body timeout, deadline, propagate |
 //! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
-//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout, deadline, propagate |
-//! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
+//! | `rejected` | refused by this layer | circuit breaker, bulkhead, load shedding, timeout, deadline, propagate |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, load shedding, retry |
 //! | `abandoned` | dropped by the caller before the end | all |
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
 //! | `panicked` | the inner service panicked | all |
@@ -67,8 +73,8 @@
 //! observe, or a deadline if it had not refused enough (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
 //! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
 //! on, or is cut because too many do (`DEBUG`), one that panics when nobody waits for it (`WARN`), and a
-//! header that could not be understood (`DEBUG`; `header`). A listener or a rule of your own that panics
-//! is an `ERROR`; such a rule decides nothing.
+//! header that could not be understood (`DEBUG`; `header`). A listener, a rule or a signal of load of your
+//! own that panics is an `ERROR`; such a rule decides nothing, and such a signal (`signal`) says nothing.
 //!
 //! # Example
 //!
@@ -322,6 +328,15 @@ impl Telemetry {
         );
     }
 
+    /// A closure of the user's that reads a signal of load panicked, which left the signal unread.
+    #[cold]
+    pub(crate) fn signal_panicked(&self, signal: &'static str) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name, signal,
+            "signal of load panicked"
+        );
+    }
+
     /// The layer changes its mode, and not its state.
     pub(crate) fn mode_changed(&self, from: &'static str, to: &'static str) {
         tracing::info!(
@@ -385,6 +400,13 @@ impl Telemetry {
         values: [&'static str; N],
     ) -> [Gauge; N] {
         values.map(|value| metrics::gauge!(metric, "name" => self.name, label => value))
+    }
+}
+
+/// Sets the gauge of `now` to one, and the others to zero.
+pub(crate) fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
+    for (gauge, it) in gauges.iter().zip(all) {
+        gauge.set(if it == now { 1.0 } else { 0.0 });
     }
 }
 

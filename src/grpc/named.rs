@@ -8,6 +8,7 @@ use crate::{
     deadline::{Deadline, Propagate},
     error::Lift,
     http::{AnswerRefusals, BodyTimeout, Replay},
+    load_shed::LoadShed,
     retry::Retry,
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
@@ -34,6 +35,7 @@ keep_name! {
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
     Lift<S>;
+    LoadShed<S, P, U>;
     Propagate<S>;
     QueuedBulkhead<S, W, U>;
     QueuedKeyedBulkhead<S, K, F, W, U>;

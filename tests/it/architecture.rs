@@ -11,13 +11,15 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 17] = [
+const CORE: [&str; 19] = [
     "error",
+    "foreign",
     "sync",
     "pooled",
     "time",
     "rng",
     "telemetry",
+    "mode",
     "origin",
     "context",
     "classify",
@@ -30,17 +32,18 @@ const CORE: [&str; 17] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 5] = [
+const LAYERS: [&str; 6] = [
     "bulkhead",
     "circuit_breaker",
     "deadline",
+    "load_shed",
     "retry",
     "timeout",
 ];
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 31] = [
+const PURE: [&str; 35] = [
     "window/",
     "backoff",
     "permits/",
@@ -72,6 +75,10 @@ const PURE: [&str; 31] = [
     "deadline/limits.rs",
     "deadline/millis.rs",
     "deadline/outgoing.rs",
+    "load_shed/controller.rs",
+    "load_shed/priority.rs",
+    "load_shed/seen.rs",
+    "load_shed/unready.rs",
 ];
 
 struct Source {
@@ -317,7 +324,7 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
 /// look at it; those who send a body that another may be sending too; and, without waiting for it, who
 /// begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 7] = [
+const LOCKS: [(&str, &[&str]); 9] = [
     ("keyed/map.rs", &["enter", "len", "keys", "all", "fmt"]),
     (
         "permits/mod.rs",
@@ -345,6 +352,8 @@ const LOCKS: [(&str, &[&str]); 7] = [
         &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],
     ),
     ("window/quantile.rs", &["turn"]),
+    ("load_shed/shared.rs", &["sample"]),
+    ("mode.rs", &["set"]),
 ];
 
 #[test]

@@ -16,6 +16,7 @@ use steadfast::{
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
     timeout::TimeoutLayer,
 };
@@ -312,6 +313,23 @@ laws! {
         .mode(Mode::Disabled)
         .build()
         .unwrap();
+    load_shed: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .runtime_lag(secs(1))
+        .gauge(|| 1.0)
+        .build()
+        .unwrap();
+    load_shed_with_all_of_a_request: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .criticality(|_: &Act| steadfast::Criticality::Sheddable)
+        .cohort_by(|_: &Act| "user")
+        .exempt(|act: &Act| matches!(act, Act::Fail(_)))
+        .build()
+        .unwrap();
+    load_shed_of_what_is_not_ready: Inner, LoadShedLayer::builder()
+        .refuse_unready_after(secs(1))
+        .build()
+        .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
     retry_with_places: Inner, RetryLayer::builder()
         .budget(Budget::of_active(0.2).unwrap())
@@ -354,7 +372,8 @@ mod until_the_end_of_a_body {
     use steadfast::{
         bulkhead::{HeldKeyedPermit, HeldPermit},
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
-        http::{self, BodyTimeoutLayer, GuardedBody, HttpClassifier, TimeoutBody},
+        http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
+        load_shed::HeldCall,
     };
     use tower::util::MapResponseLayer;
 
@@ -413,6 +432,10 @@ mod until_the_end_of_a_body {
                 .build()
                 .unwrap(),
             GuardedBody<Full<Bytes>, UnsettledKeyedCall, HttpClassifier>
+        );
+        load_shed: Inner, http!(
+            LoadShedLayer::builder().in_flight(1000).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, HeldCall>
         );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),

@@ -15,6 +15,7 @@ mod circuit_breaker_modes;
 mod errors;
 mod keyed;
 mod laws;
+mod load_shed;
 mod regressions_of_others;
 mod retry;
 mod run;
