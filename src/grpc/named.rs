@@ -7,7 +7,7 @@ use crate::{
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
     error::Lift,
-    http::{AnswerRefusals, BodyTimeout, Replay},
+    http::{AnswerRefusals, BodyTimeout, LoadReport, Replay},
     load_shed::LoadShed,
     retry::Retry,
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
@@ -35,6 +35,7 @@ keep_name! {
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
     Lift<S>;
+    LoadReport<S>;
     LoadShed<S, P, U>;
     Propagate<S>;
     QueuedBulkhead<S, W, U>;

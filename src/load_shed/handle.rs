@@ -39,6 +39,12 @@ impl LoadShedHandle {
         self.sampled().load()
     }
 
+    /// Which share of all calls is to be shed, those of them that pass nevertheless included.
+    #[must_use]
+    pub fn shed_share(&self) -> f64 {
+        self.sampled().shed_share()
+    }
+
     /// All there is to see at this moment.
     #[must_use]
     pub fn snapshot(&self) -> LoadShedSnapshot {
@@ -80,7 +86,7 @@ pub struct LoadShedSnapshot {
     pub load: f64,
     /// That of each signal, in the order in which they were given to the builder.
     pub signals: Vec<SignalLoad>,
-    /// Which share of all calls is to be shed, those of them that pass nevertheless included.
+    /// Which share of all calls is to be shed; see [`LoadShedHandle::shed_share`].
     pub shed_share: f64,
     /// How many calls are in flight. Calls that are exempt are not among them, nor those that passed a layer
     /// that only [observes](Mode::ObserveOnly), and would else have been refused.

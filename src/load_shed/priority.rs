@@ -42,13 +42,31 @@ impl Chance {
     }
 
     /// Whether to belong to this share of all calls.
-    pub(super) fn is_among(self, share: f64) -> bool {
-        f64::from(self.0 as u32 & 0xF_FFFF) < share * f64::from(1 << 20)
+    #[inline]
+    pub(super) const fn is_among(self, share: Share) -> bool {
+        (self.0 as u32 & Share::MASK) < share.0
     }
 
-    /// A number in 0..1, of bits that nothing else has.
-    pub(super) fn spread(self) -> f64 {
-        f64::from((self.0 >> 20) as u32 & 0xF_FFFF) / f64::from(1 << 20)
+    /// A part of so much, of bits that nothing else has.
+    #[inline]
+    pub(super) fn part_of(self, whole: u64) -> u64 {
+        let part = (self.0 >> Share::BITS) as u32 & Share::MASK;
+        // Less than the whole, so it fits.
+        ((u128::from(whole) * u128::from(part)) >> Share::BITS) as u64
+    }
+}
+
+/// A share of all calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share(u32);
+
+impl Share {
+    const BITS: u32 = 20;
+    const MASK: u32 = (1 << Self::BITS) - 1;
+
+    /// In 0..=1.
+    pub(super) fn new(share: f64) -> Self {
+        Self((share * f64::from(1 << Self::BITS)).round() as u32)
     }
 }
 

@@ -11,7 +11,11 @@ pub(super) struct Counts(Box<[AtomicU32]>);
 
 impl Counts {
     pub(super) fn new() -> Self {
-        Self(iter::repeat_with(AtomicU32::default).take(LEVELS).collect())
+        Self::of(LEVELS)
+    }
+
+    fn of(levels: usize) -> Self {
+        Self(iter::repeat_with(AtomicU32::default).take(levels).collect())
     }
 
     // Relaxed, here and below: each count is for itself, and nothing else is read by it.
@@ -80,5 +84,28 @@ impl Distribution {
             left -= weight;
         }
         Threshold::NONE
+    }
+}
+
+#[cfg(all(test, steadfast_loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::ConstArc;
+
+    #[test]
+    fn loom_each_call_is_taken_once() {
+        loom::model(|| {
+            let counts = ConstArc::new(Counts::of(1));
+            let calls = [(); 2].map(|()| {
+                let counts = counts.clone();
+                thread::spawn(move || counts.count(0))
+            });
+            let before = counts.take(0);
+            let between = counts.take(0);
+            calls.into_iter().for_each(|call| call.join().unwrap());
+            assert_eq!(before + between + counts.take(0), 2);
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Mode,
     controller::{Controller, Observed},
-    priority::{Chance, Priority, Threshold},
+    priority::{Chance, Priority, Share, Threshold},
     probe::Probe,
     seen::{Counts, Distribution},
     settings::Settings,
@@ -33,7 +33,10 @@ pub(super) struct Shared {
     epoch: Epoch,
     interval: u64,
     min_admitted_share: f64,
-    retry_after: Duration,
+    /// The same, as it is asked for.
+    spared: Share,
+    /// Nanoseconds.
+    retry_after: u64,
     /// With the hour, decides which users are shed first.
     salt: u64,
     /// What the clock on the wall said at the epoch.
@@ -113,7 +116,8 @@ impl Shared {
             epoch,
             interval: nanos(settings.sampling_interval),
             min_admitted_share: settings.min_admitted_share,
-            retry_after: settings.retry_after,
+            spared: Share::new(settings.min_admitted_share),
+            retry_after: nanos(settings.retry_after),
             salt: rng.draw(),
             wall: since_unix_epoch(),
             unready: settings.unready_for.map(|bound| Unready::new(nanos(bound))),
@@ -164,7 +168,7 @@ impl Shared {
     /// One that is to be shed, unless luck has it. Out of line, to keep the way of those that pass short.
     #[inline(never)]
     fn shed(&self, mode: Mode, criticality: Criticality, chance: Chance) -> Result<Pass, Rejected> {
-        if chance.is_among(self.min_admitted_share) {
+        if chance.is_among(self.spared) {
             return Ok(Pass::Counted);
         }
         // Relaxed, here and below: counts, of which each is for itself.
@@ -187,13 +191,13 @@ impl Shared {
 
     fn refusal(&self, chance: Chance) -> Rejected {
         let rejected = self.telemetry.reject(Reason::Overloaded);
-        if self.retry_after.is_zero() {
+        if self.retry_after == 0 {
             return rejected;
         }
         // Between once and twice as long, so that those who are told now do not come all at once.
-        let longer = Duration::try_from_secs_f64(self.retry_after.as_secs_f64() * chance.spread());
-        let delay = self.retry_after.saturating_add(longer.unwrap_or_default());
-        rejected.with_retry_after(delay)
+        let longer = chance.part_of(self.retry_after);
+        let delay = self.retry_after.saturating_add(longer);
+        rejected.with_retry_after(Duration::from_nanos(delay))
     }
 
     /// A call that was counted is over. One that was refused further in shows nothing of what can be done.

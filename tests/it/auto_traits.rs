@@ -150,6 +150,7 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(HttpClientClassifier, StatusRange, Refusal, ProblemDetails)>();
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
+    send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
     assert_eq!(size_of::<HttpClassifier>(), 0);
     small::<CustomHttpClassifier>(size_of::<usize>());
     // A refusal is as large as two of them.

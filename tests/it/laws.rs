@@ -437,6 +437,12 @@ mod until_the_end_of_a_body {
             LoadShedLayer::builder().in_flight(1000).until(EndOfBody).build().unwrap(),
             GuardedBody<Full<Bytes>, HeldCall>
         );
+        load_report: Inner, http!(
+            http::LoadReportLayer::new(
+                LoadShedLayer::builder().in_flight(1).build().unwrap().handle()
+            ),
+            Full<Bytes>
+        );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),
             TimeoutBody<Full<Bytes>>

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::{
     controller::{Controller, Observed},
-    priority::{Chance, LEVELS, Priority, Threshold},
+    priority::{Chance, LEVELS, Priority, Share, Threshold},
     seen::{Counts, Distribution},
     unready::Unready,
 };
@@ -172,17 +172,19 @@ fn each_use_of_chance_has_bits_of_its_own() {
     for _ in 0..100_000 {
         let chance = Chance(rng.draw());
         let is_first = Priority::new(Criticality::CriticalPlus, None, chance).level() < 64;
-        let is_among = chance.is_among(0.1);
+        let is_among = chance.is_among(Share::new(0.1));
         among += u32::from(is_among);
         both += u32::from(is_among && is_first);
-        spread += chance.spread();
+        spread += chance.part_of(1_000_000_000) as f64 / 1e9;
     }
     // Five standard deviations each.
     assert!(among.abs_diff(10_000) < 475, "{among}");
     assert!(both.abs_diff(5_000) < 345, "{both}");
     assert!((spread / 1e5 - 0.5).abs() < 0.005, "{spread}");
     let bits = Chance(u64::MAX);
-    assert!(bits.is_among(1.0) && !bits.is_among(0.999) && !Chance(0).is_among(0.0));
+    assert!(bits.is_among(Share::new(1.0)) && !bits.is_among(Share::new(0.999)));
+    assert!(!Chance(0).is_among(Share::new(0.0)));
+    assert!(bits.part_of(u64::MAX) < u64::MAX && bits.part_of(0) == 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use super::super::{
     controller::{Controller, Observed},
-    priority::{Chance, Priority, Threshold},
+    priority::{Chance, Priority, Share, Threshold},
     seen::{Counts, Distribution},
 };
 use crate::{context::Criticality, rng::Rng};
@@ -253,7 +253,7 @@ pub(super) fn run(server: &Server, phases: &[Phase]) -> Vec<Outcome> {
             let chance = Chance(chances.0.draw());
             let priority = Priority::new(Criticality::ALL[class], None, chance);
             counts.count(priority.level());
-            if !threshold.admits(priority) && !chance.is_among(SPARED) {
+            if !threshold.admits(priority) && !chance.is_among(Share::new(SPARED)) {
                 outcome.shed[class] += 1;
             } else if busy.len() < server.workers {
                 begin_work(&mut busy, now, class, &mut work);
