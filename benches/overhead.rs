@@ -26,7 +26,7 @@ use std::{hint::black_box, process::ExitCode, sync::Barrier, thread, time::Insta
 
 use contestants::{
     Calls, Prompt, Yielding, above, breaker_count, breaker_run, breaker_time_with_failures, calls,
-    limit_reached, rejection, throttled,
+    limit_reached, rejection, shed, throttled,
 };
 use steadfast::circuit_breaker::CircuitBreakerLayer;
 use tower::Layer;
@@ -109,6 +109,7 @@ struct Costs {
     rejection: Cost,
     limit_reached: Cost,
     throttled: Cost,
+    shed: Cost,
 }
 
 impl Costs {
@@ -120,11 +121,12 @@ impl Costs {
         };
         let (names, prompt): (Vec<_>, Vec<_>) = above(&Prompt).into_iter().unzip();
         let yielding = above(&Yielding).into_iter().map(|(_, calls)| calls);
-        let others: [Calls; 4] = [
+        let others: [Calls; 5] = [
             Box::new(read_clock),
             rejection(),
             limit_reached(),
             throttled(),
+            shed(),
         ];
 
         let mut all: Vec<Calls> = prompt.into_iter().chain(yielding).chain(others).collect();
@@ -145,6 +147,7 @@ impl Costs {
             rejection: others[1],
             limit_reached: others[2],
             throttled: others[3],
+            shed: others[4],
         }
     }
 
@@ -167,6 +170,7 @@ impl Costs {
             ("rejection", self.rejection),
             ("limit reached", self.limit_reached),
             ("throttled", self.throttled),
+            ("shed", self.shed),
         ];
         for (name, cost) in others {
             println!("{name:16} {:9.1} {:9.1}", cost.least, cost.median);
@@ -225,6 +229,16 @@ impl Costs {
                 "a throttle rejects in <= 1 clock read + 50 ns",
                 self.throttled.least,
                 clock + 50.0,
+            ),
+            Bound::new(
+                "load-shed adds <= 2 clock reads + 25 ns",
+                prompt("load-shed"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "load-shed sheds in <= 1 clock read + 40 ns",
+                self.shed.least,
+                clock + 40.0,
             ),
             Bound::new(
                 "bulkhead adds <= 80 % of tower-limit",

@@ -11,6 +11,7 @@ use crate::{
         BackPressureCircuitBreakerLayer, CircuitBreakerLayer, KeyedCircuitBreakerLayer,
     },
     error::LiftLayer,
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
     throttle::{KeyedThrottleLayer, ThrottleLayer},
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
@@ -120,6 +121,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self,
         layer: KeyedCircuitBreakerLayer<K, F, C, U>,
     ) -> ServiceBuilder<Stack<KeyedCircuitBreakerLayer<K, F, C, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses the least critical calls while the server is overloaded; see
+    /// [`load_shed`](crate::load_shed).
+    fn load_shed_with<P, U>(
+        self,
+        layer: LoadShedLayer<P, U>,
+    ) -> ServiceBuilder<Stack<LoadShedLayer<P, U>, L>> {
         self.add(layer)
     }
 

@@ -41,6 +41,7 @@
 //! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, two writes |
 //! | [`throttle`] | holds calls back from a service that says it has too many | one look at the clock, one write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
@@ -57,7 +58,8 @@
 //! At a client, outer to inner: bulkhead, retry, circuit breaker, throttle, adaptive limit, attempt timeout, service. Breaker
 //! and throttle stand inside the retry so that they see every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
-//! is left then. At a server, what reads it stands right below the layer that answers refusals.
+//! is left then. At a server, what reads it stands right below the layer that answers refusals, and below
+//! that what sheds load.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
 //! `.option_layer(on.then_some(layer))`. A breaker and a throttle also by their
@@ -82,7 +84,8 @@
 //! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
 //! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
 //! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
-//! `axum` adds [`axum`]: the context as an argument of handlers.
+//! `axum` adds [`axum`]: the context as an argument of handlers. `cpu` adds the use of the processors as a
+//! signal to shed [load by](load_shed::LoadShedBuilder::cpu).
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc", feature = "axum")),
@@ -120,6 +123,7 @@ pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "http")]
 pub mod deadline;
+pub mod load_shed;
 pub mod retry;
 pub mod throttle;
 pub mod timeout;

@@ -27,6 +27,12 @@
 //! | `steadfast_adaptive_latency_seconds` | gauge | | the latency that the algorithm was told last |
 //! | `steadfast_adaptive_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
 //! | `steadfast_adaptive_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
+//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu` or `gauge` |
+//! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
+//! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
+//! | `steadfast_load_shed_unready_total` | counter | | calls refused because the inner service was not ready |
+//! | `steadfast_load_shed_spared_total` | counter | | calls that passed load shedding which only observes, and would else have been shed |
+//! | `steadfast_load_shed_mode` | gauge | `mode` | 1 for the mode that load shedding is in, 0 for the others |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_resends_total` | counter | | requests sent again as the same attempt: they had never been sent |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
@@ -46,17 +52,17 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
+//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `load_shed`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
 //! `deadline` or `propagate`. `criticality` is `all` where they are counted together. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
 //! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
 //! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, circuit breaker, retry, throttle |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout, deadline, propagate |
+//! | `completed` | the inner service answered, well or not | bulkhead, load shedding, timeout, body timeout, deadline, propagate |
 //! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
-//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, throttle, timeout, deadline, propagate |
-//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, retry, throttle |
+//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, load shedding, throttle, timeout, deadline, propagate |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, load shedding, retry, throttle |
 //! | `abandoned` | dropped by the caller before the end | all |
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | adaptive (by the deadline alone), circuit breaker, throttle (where it counts time-outs) |
 //! | `panicked` | the inner service panicked | all |
@@ -77,8 +83,9 @@
 //! call that it would refuse if it did more than observe, or a deadline if it had not refused enough (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
 //! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
 //! on, or is cut because too many do (`DEBUG`), one that panics when nobody waits for it (`WARN`), and a
-//! header that could not be understood (`DEBUG`; `header`). A listener, a rule or a limit's algorithm of
-//! your own that panics is an `ERROR`; such a rule or algorithm decides nothing.
+//! header that could not be understood (`DEBUG`; `header`). A listener, a rule, a limit's algorithm or a signal of
+//! load of your own that panics is an `ERROR`; such a rule or algorithm decides nothing, and such a signal
+//! (`signal`) says nothing.
 //!
 //! # Example
 //!
@@ -329,6 +336,15 @@ impl Telemetry {
         tracing::error!(
             target: "steadfast", layer = self.layer, name = self.name,
             "trip rule panicked"
+        );
+    }
+
+    /// A closure of the user's that reads a signal of load panicked, which left the signal unread.
+    #[cold]
+    pub(crate) fn signal_panicked(&self, signal: &'static str) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name, signal,
+            "signal of load panicked"
         );
     }
 

@@ -18,6 +18,7 @@ use steadfast::{
         CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds,
     },
     classify::Failure,
+    load_shed::{LoadShedBuilder, LoadShedLayer},
     retry::RetryLayer,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
@@ -249,6 +250,21 @@ pub(crate) fn throttled() -> Calls {
     calls
 }
 
+fn load_shed() -> LoadShedBuilder {
+    LoadShedLayer::builder().in_flight(MAX_IN_FLIGHT)
+}
+
+/// Calls to a server that is overloaded, of which one in a hundred passes.
+pub(crate) fn shed() -> Calls {
+    let layer = LoadShedLayer::builder().gauge(|| 1e9).build();
+    let layer = layer.expect("the settings are in range");
+    let mut calls = calls(layer.layer(FailingOneIn(1)));
+    while layer.handle().snapshot().shed_share < 1.0 {
+        calls(1_000);
+    }
+    calls
+}
+
 /// What a user of tower's retry writes.
 #[derive(Clone)]
 struct TowerPolicy {
@@ -407,6 +423,23 @@ where
         ("adaptive-each", layered(adaptive_each, service)),
         ("bulkhead", layered(bulkhead(), service)),
         ("bulkhead-queued", layered(queued, service)),
+        (
+            "load-shed",
+            layered(
+                load_shed().build().expect("the settings are in range"),
+                service,
+            ),
+        ),
+        (
+            "load-shed-users",
+            layered(
+                load_shed()
+                    .cohort_by(|req: &u32| *req)
+                    .build()
+                    .expect("the settings are in range"),
+                service,
+            ),
+        ),
         ("tower-limit", layered(concurrency_limit, service)),
         ("timeout", layered(timeout(), service)),
         (

@@ -9,7 +9,8 @@ use crate::{
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
     error::Lift,
-    http::{AnswerRefusals, BodyTimeout, Replay},
+    http::{AnswerRefusals, BodyTimeout, LoadReport, Replay},
+    load_shed::LoadShed,
     retry::Retry,
     throttle::{KeyedThrottle, Throttle},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
@@ -39,6 +40,8 @@ keep_name! {
     KeyedCircuitBreaker<S, K, F, C, U>;
     KeyedThrottle<S, K, F, C, U>;
     Lift<S>;
+    LoadReport<S>;
+    LoadShed<S, P, U>;
     Propagate<S>;
     QueuedAdaptive<S, C, F, U>;
     QueuedBulkhead<S, W, U>;

@@ -90,6 +90,7 @@ mod field;
 mod fuzz_tests;
 pub(crate) mod hint;
 mod idempotent;
+mod load_report;
 mod never_sent;
 mod presets;
 mod problem;
@@ -109,6 +110,7 @@ pub use body::{
 pub use classifier::HttpClassifier;
 pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
+pub use load_report::{LoadReport, LoadReportFuture, LoadReportLayer};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
 pub use presets::{bulkhead, circuit_breaker};
 pub use refusal::{IntoRefusal, Refusal};

@@ -14,11 +14,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time since the Unix epoch, for the dates that HTTP has in its headers. For nothing else: wall
-/// clocks leap.
+/// The time since the Unix epoch, for the dates that HTTP has in its headers and for what changes with the
+/// hour on all servers at once. For nothing else: wall clocks leap.
 ///
 /// It stands still, and is moved on, with a paused clock.
-#[cfg(feature = "http")]
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

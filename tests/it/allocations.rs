@@ -24,6 +24,7 @@ use steadfast::{
         CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Mode, Ramp, State, Thresholds,
     },
     classify::{AnyError, Failure},
+    load_shed::{self, LoadShedLayer},
     retry::RetryLayer,
     throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -163,6 +164,19 @@ where
     let keyed = breaker().count_window(100, rare());
     let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed breaker", keyed.layer(inner.clone()));
+    let shed = LoadShedLayer::builder().in_flight(1_000_000).gauge(|| 0.5);
+    let shed = shed.sampling_interval(Duration::from_millis(1));
+    assert_free(
+        "load shed",
+        shed.clone().build().unwrap().layer(inner.clone()),
+    );
+    let shed = shed
+        .cohort_by(|req: &u32| *req)
+        .refuse_unready_after(secs(1));
+    assert_free(
+        "load shed by user",
+        shed.build().unwrap().layer(inner.clone()),
+    );
     assert_free("retry", retry.layer(inner.clone()));
     let throttle = || ThrottleLayer::builder(AnyError);
     assert_free("throttle", throttle().build().unwrap().layer(inner.clone()));
@@ -365,6 +379,26 @@ fn a_call_that_is_refused_allocates_nothing() {
     assert_refused(Reason::BulkheadFull, full.layer(inner));
     let full = BulkheadLayer::builder(0).keyed(1, |_: &u32| 1);
     assert_refused(Reason::BulkheadFull, full.build().unwrap().layer(inner));
+
+    // Both sheds and lets pass, and samples meanwhile.
+    let shed = |mode| {
+        let interval = Duration::from_millis(1);
+        let shed = LoadShedLayer::builder()
+            .gauge(|| 9.0)
+            .sampling_interval(interval)
+            .mode(mode);
+        shed.build().unwrap()
+    };
+    let shed_all = shed(load_shed::Mode::Enabled);
+    let mut overloaded = shed_all.layer(inner);
+    while shed_all.handle().snapshot().shed_share < 1.0 {
+        let _ = call(&mut overloaded, 0);
+    }
+    assert_free("overloaded", overloaded);
+    assert_free(
+        "overloaded, observed",
+        shed(load_shed::Mode::ObserveOnly).layer(inner),
+    );
 
     let expired = steadfast::Context::new().with_deadline(Instant::now());
     expired.sync_scope(|| {

@@ -33,11 +33,12 @@ const CORE: [&str; 20] = [
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 7] = [
+const LAYERS: [&str; 8] = [
     "adaptive",
     "bulkhead",
     "circuit_breaker",
     "deadline",
+    "load_shed",
     "retry",
     "throttle",
     "timeout",
@@ -45,7 +46,7 @@ const LAYERS: [&str; 7] = [
 const INTEGRATION: [&str; 5] = ["axum", "builder", "grpc", "http", "run"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 48] = [
+const PURE: [&str; 52] = [
     "window/",
     "backoff",
     "permits/",
@@ -94,6 +95,10 @@ const PURE: [&str; 48] = [
     "deadline/limits.rs",
     "deadline/millis.rs",
     "deadline/outgoing.rs",
+    "load_shed/controller.rs",
+    "load_shed/priority.rs",
+    "load_shed/seen.rs",
+    "load_shed/unready.rs",
 ];
 
 struct Source {
@@ -339,7 +344,7 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
 /// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
 /// without waiting for it, who completes a sample of a limit or begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 9] = [
+const LOCKS: [(&str, &[&str]); 11] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
@@ -372,6 +377,8 @@ const LOCKS: [(&str, &[&str]); 9] = [
         &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],
     ),
     ("window/quantile.rs", &["turn"]),
+    ("load_shed/shared.rs", &["sample"]),
+    ("mode.rs", &["set"]),
 ];
 
 #[test]

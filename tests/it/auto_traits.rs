@@ -17,6 +17,10 @@ use steadfast::{
     context::Scope,
     error::{Lift, LiftFuture},
     keyed::ByRef,
+    load_shed::{
+        AtRandom, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder, LoadShedFuture,
+        LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities, SignalLoad,
+    },
     queue::QueueDelay,
     retry::*,
     throttle::{
@@ -106,6 +110,18 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         BackPressureCircuitBreakerLayer,
         BackPressureCircuitBreaker<Svc>,
     )>();
+    send_sync_debug::<(LoadShedLayer, LoadShedBuilder, LoadShedHandle, HeldCall)>();
+    send_sync_debug::<(
+        LoadShed<Svc>,
+        LoadShedFuture<Fut>,
+        LoadShedSnapshot,
+        SignalLoad,
+    )>();
+    send_sync_debug::<(
+        Priorities<FromContext, ByUser<ByHost>>,
+        AtRandom,
+        NoneExempt,
+    )>();
     send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned, ByVerdict)>();
     send_sync_debug::<(
         TimeoutLayer,
@@ -179,6 +195,7 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(HttpClientClassifier, StatusRange, Refusal, ProblemDetails)>();
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
+    send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
     assert_eq!(size_of::<HttpClassifier>(), 0);
     small::<CustomHttpClassifier>(size_of::<usize>());
     // A refusal is as large as two of them.
@@ -231,6 +248,7 @@ fn a_future_adds_no_more_than_it_needs() {
     small::<KeyedBulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
     small::<ThrottleFuture<Fut, AnyError>>(bare + 40);
+    small::<LoadShedFuture<Fut>>(bare + 24);
     // A timer or an attempt, what another takes, and where the call stands.
     let again = size_of::<(Svc, Option<()>)>();
     small::<RetryFuture<Svc, (), AnyError, Cloned>>(bare + again + 88);
@@ -282,6 +300,10 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(breaker.back_pressure().layer(inner));
     let keyed = CircuitBreakerLayer::builder().keyed(1, local_key);
     answers(keyed.build().unwrap().layer(inner));
+    let load_shed = LoadShedLayer::builder().in_flight(1);
+    answers(load_shed.clone().build().unwrap().layer(inner));
+    let read = load_shed.cohort_by(local_key).exempt(|_: &u32| *local == 2);
+    answers(read.build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     let throttle = || ThrottleLayer::builder(AnyError);
     answers(throttle().build().unwrap().layer(inner));

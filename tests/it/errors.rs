@@ -7,6 +7,7 @@ use steadfast::{
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::CircuitBreakerLayer,
     classify::Failure,
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
@@ -28,7 +29,7 @@ macro_rules! ten_layers {
             .layer(TimeoutLayer::new(secs(8)).unwrap().covering_readiness())
             .layer(RetryLayer::builder().build().unwrap())
             .layer(CircuitBreakerLayer::builder().build().unwrap())
-            .layer(BulkheadLayer::new(8))
+            .layer(LoadShedLayer::builder().in_flight(8).build().unwrap())
             .layer(TimeoutLayer::new(secs(7)).unwrap())
             .layer(RetryLayer::builder().max_attempts(1).build().unwrap())
             .layer(CircuitBreakerLayer::builder().build().unwrap())

@@ -17,6 +17,7 @@ use steadfast::{
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
     throttle::{Mode as ThrottleMode, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -332,6 +333,23 @@ laws! {
         .mode(Mode::Disabled)
         .build()
         .unwrap();
+    load_shed: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .runtime_lag(secs(1))
+        .gauge(|| 1.0)
+        .build()
+        .unwrap();
+    load_shed_with_all_of_a_request: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .criticality(|_: &Act| steadfast::Criticality::Sheddable)
+        .cohort_by(|_: &Act| "user")
+        .exempt(|act: &Act| matches!(act, Act::Fail(_)))
+        .build()
+        .unwrap();
+    load_shed_of_what_is_not_ready: Inner, LoadShedLayer::builder()
+        .refuse_unready_after(secs(1))
+        .build()
+        .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
     retry_with_places: Inner, RetryLayer::builder()
         .budget(Budget::of_active(0.2).unwrap())
@@ -381,6 +399,7 @@ mod until_the_end_of_a_body {
         bulkhead::{HeldKeyedPermit, HeldPermit},
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
         http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
+        load_shed::HeldCall,
         throttle::{UncountedCall, UncountedKeyedCall},
     };
     use tower::util::MapResponseLayer;
@@ -453,6 +472,16 @@ mod until_the_end_of_a_body {
                 .build()
                 .unwrap(),
             GuardedBody<Full<Bytes>, UnsettledKeyedCall, HttpClassifier>
+        );
+        load_shed: Inner, http!(
+            LoadShedLayer::builder().in_flight(1000).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, HeldCall>
+        );
+        load_report: Inner, http!(
+            http::LoadReportLayer::new(
+                LoadShedLayer::builder().in_flight(1).build().unwrap().handle()
+            ),
+            Full<Bytes>
         );
         throttle: Inner, http!(
             ThrottleLayer::builder(HttpClassifier).until(EndOfBody).build().unwrap(),

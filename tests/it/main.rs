@@ -16,6 +16,7 @@ mod circuit_breaker_modes;
 mod errors;
 mod keyed;
 mod laws;
+mod load_shed;
 mod queue;
 mod regressions_of_others;
 mod retry;

@@ -9,13 +9,14 @@ use std::{
 use metrics::with_local_recorder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use steadfast::{
-    Context,
+    Context, Criticality,
     adaptive::{self, AdaptiveLayer, Limit, Sample, Sampling},
     backoff::{Backoff, Jitter},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, Mode},
     classify::Failure,
+    load_shed::{LoadShedLayer, Mode as LoadShedMode},
     retry::{CloneRequest, RetryLayer},
     throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -935,6 +936,86 @@ async fn a_deadline_tells_what_was_left_what_was_too_late_and_what_could_not_be_
     assert_metrics(&metrics.take(), "calls", &calls);
 }
 
+#[tokio::test(start_paused = true)]
+async fn load_shedding_tells_how_loaded_the_server_is_and_whom_it_sheds() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (layer, metrics) = Metrics::record(|| {
+        LoadShedLayer::builder()
+            .name("db")
+            .gauge(|| 3.0)
+            .min_admitted_share(0.0)
+            .refuse_unready_after(ms(0))
+            .build()
+            .unwrap()
+    });
+    let (inner, watch) = Scripted::new();
+    let mut service = layer.layer(inner);
+    watch.be_unready(1);
+    send(&mut service, Act::Succeed).await.unwrap_err();
+    send(&mut service, Act::Succeed).await.unwrap();
+    send_and_drop(&mut service, Act::Hang).await;
+    send_contained(&service, Act::Panic).await.unwrap_err();
+    let full = layer.layer(BulkheadLayer::new(0).layer(Scripted::new().0));
+    full.oneshot(Act::Succeed).await.unwrap_err();
+    let calls = [
+        (r#"calls_total["load_shed", "abandoned"]"#, 1.0),
+        (r#"calls_total["load_shed", "completed"]"#, 1.0),
+        (r#"calls_total["load_shed", "panicked"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected_below"]"#, 1.0),
+    ];
+    let all = metrics.take();
+    assert_metrics(&all, "calls", &calls);
+    let unready = [("load_shed_unready_total[]", 1.0)];
+    assert_metrics(&all, "load_shed_unready", &unready);
+
+    let sheddable = Context::new().with_criticality(Criticality::Sheddable);
+    while layer.handle().admitted_share(Criticality::Sheddable) > 0.0 {
+        let mut calls: Vec<_> = (0..10).map(|_| service.clone()).collect();
+        for service in &mut calls {
+            send_and_drop(service, Act::Hang).await;
+            let _ = sheddable.scope(send(service, Act::Succeed)).await;
+        }
+        advance(ms(20)).await;
+    }
+    metrics.take();
+    events.0.lock().unwrap().clear();
+    let call = send(&mut service, Act::Succeed);
+    sheddable.scope(call).await.unwrap_err().rejected();
+    layer.handle().set_mode(LoadShedMode::ObserveOnly);
+    let call = send(&mut service, Act::Succeed);
+    sheddable.scope(call).await.unwrap();
+    advance(ms(20)).await;
+    let shed_share = layer.handle().snapshot().shed_share;
+
+    let all = metrics.take();
+    let own = [
+        (r#"load_shed_load["gauge"]"#, 3.0),
+        (r#"load_shed_mode["observe_only"]"#, 1.0),
+        ("load_shed_shed_share[]", shed_share),
+        (r#"load_shed_shed_total["sheddable"]"#, 2.0),
+        ("load_shed_spared_total[]", 1.0),
+    ];
+    assert_metrics(&all, "load_shed", &own);
+    let calls = [
+        (r#"calls_total["load_shed", "completed"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["load_shed", "overloaded"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    let of = r#"layer="load_shed" name="db""#;
+    let expected = [
+        format!(r#"call rejected {of} reason="overloaded""#),
+        format!(r#"mode changed {of} from="enabled" to="observe_only""#),
+        format!(r#"call would be rejected {of} reason="overloaded""#),
+    ];
+    assert_eq!(*events.0.lock().unwrap(), expected);
+}
+
 /// Keeps every event as `message field=value …`.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);
@@ -1015,4 +1096,22 @@ async fn a_rule_that_panics_is_told() {
     let events = events.0.lock().unwrap();
     let expected = [r#"trip rule panicked layer="circuit_breaker" name="db""#];
     assert_eq!(*events, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_panics_is_told_each_time() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let layer = LoadShedLayer::builder()
+        .name("db")
+        .gauge(|| panic!("as told"));
+    let handle = layer.build().unwrap().handle();
+    for _ in 0..2 {
+        advance(ms(20)).await;
+        assert_eq!(handle.load(), 0.0);
+    }
+    let expected = [r#"signal of load panicked layer="load_shed" name="db" signal="gauge""#; 2];
+    assert_eq!(*events.0.lock().unwrap(), expected);
 }
