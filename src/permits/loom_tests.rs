@@ -574,10 +574,10 @@ fn one_who_has_waited_too_long_is_told_so_once_and_the_slot_goes_on() {
             rules.is_controlled = true;
             (rules.target, rules.interval) = (1, 2);
         });
-        // Of an interval in which all waited for long, the clock standing still, one turn is left.
+        // After an interval in which all waited for long, its first turn has come.
         {
             let mut queue = lock(&permits.queue);
-            queue.codel.turn(NOW - 2, [Some(9); 4], &permits.rules);
+            queue.codel.turn(NOW - 3, [Some(9); 4], &permits.rules);
             queue.codel.turn(NOW, [Some(9); 4], &permits.rules);
         }
         assert!(permits.try_take(1));

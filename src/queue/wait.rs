@@ -114,7 +114,9 @@ impl<P: Source> Wait<P> {
                     return Poll::Pending;
                 };
                 ready!(timer.poll(cx));
-                self.place.take().map(|place| permits.leave(place));
+                if let Some(place) = self.place.take() {
+                    permits.leave(place);
+                }
                 Err(Unserved::Late)
             }
         };

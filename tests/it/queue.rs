@@ -592,7 +592,7 @@ fn outside_of_a_runtime_a_call_that_would_have_to_wait_panics_and_keeps_no_place
     let mut fixture = Fixture::new(1, Queue::fifo(9, secs(9)));
     let running = fixture.begin(Act::Hang);
     let mut call = pin!(fixture.bulkhead.call(Act::Hang));
-    let poll = std::panic::AssertUnwindSafe(|| drop(poll_once(call.as_mut())));
+    let poll = std::panic::AssertUnwindSafe(|| poll_once(call.as_mut()));
     assert!(std::panic::catch_unwind(poll).is_err());
     assert_eq!(
         (fixture.handle.in_flight(), fixture.handle.waiting()),
