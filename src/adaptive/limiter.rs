@@ -150,7 +150,7 @@ impl Limiter {
                 last: None,
             }),
         };
-        limiter.seen.begin(limiter.pace, 0, 0);
+        limiter.seen.begin(limiter.pace, 0);
         limiter
     }
 
@@ -391,7 +391,7 @@ impl Limiter {
         }
         tuner.since = now;
         tuner.turned_away_before = tuner.turned_away_before.wrapping_add(told.turned_away);
-        self.seen.begin(self.pace, word.taken, now);
+        self.seen.begin(self.pace, now);
         word
     }
 
@@ -487,10 +487,10 @@ impl Seen {
         }
     }
 
-    /// Nothing has been seen yet, with so many in flight. What another sees at this moment may be in no
-    /// sample: it is one of many, and none of them is counted.
-    fn begin(&self, pace: Pace, in_flight: u32, now: u64) {
-        self.in_flight.store(in_flight, Relaxed);
+    /// Nothing has been seen yet; those in flight are by the next call that ends. What another sees at this
+    /// moment may be in no sample: it is one of many, and none of them is counted.
+    fn begin(&self, pace: Pace, now: u64) {
+        self.in_flight.store(0, Relaxed);
         self.limited.store(false, Relaxed);
         self.least.store(u64::MAX, Relaxed);
         if let Pace::Windows { least, .. } = pace {

@@ -8,7 +8,7 @@ use steadfast::{
     adaptive::{Mode, Vegas},
     queue::Queue,
 };
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep};
 use tower::{Service, ServiceExt};
 
 use super::*;
@@ -235,17 +235,13 @@ async fn a_higher_limit_lets_in_those_who_wait() {
     let layer = layer.queue(queue).build().unwrap();
     let handle = layer.handle();
     let mut service = layer.layer(Scripted::new().0);
-    let first = tokio::spawn(service.call(Act::Take(ms(10))));
-    tokio::task::yield_now().await;
-    let calls: Vec<_> = (0..5)
-        .map(|_| tokio::spawn(service.call(Act::Hang)))
-        .collect();
+    let acts = std::iter::once(Act::Take(ms(10))).chain(vec![Act::Hang; 5]);
+    let calls: Vec<_> = acts.map(|act| tokio::spawn(service.call(act))).collect();
     tokio::task::yield_now().await;
     assert_eq!((handle.in_flight(), handle.waiting()), (1, 5));
     // By the algorithm, when a call is answered.
     spy.say(3.0);
-    first.await.unwrap().unwrap();
-    tokio::task::yield_now().await;
+    sleep(ms(11)).await;
     assert_eq!((handle.in_flight(), handle.waiting()), (3, 2));
     // And by hand.
     handle.set_limit(4);

@@ -178,7 +178,7 @@ async fn a_call_that_is_dropped_after_its_deadline_is_a_drop_and_before_it_is_no
         assert!(poll_once(call.as_mut()).is_pending());
         advance(waited).await;
         drop(call);
-        let told = spy.told().iter().map(|sample| sample.dropped).sum::<u32>();
+        let told: u32 = spy.told().iter().map(|sample| sample.dropped).sum();
         assert_eq!(told, dropped, "{waited:?}");
     }
 }
