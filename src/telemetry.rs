@@ -27,7 +27,7 @@
 //! | `steadfast_adaptive_latency_seconds` | gauge | | the latency that the algorithm was told last |
 //! | `steadfast_adaptive_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
 //! | `steadfast_adaptive_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
-//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu` or `gauge` |
+//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu`, or the name of a gauge |
 //! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
 //! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
 //! | `steadfast_load_shed_unready_total` | counter | | calls refused because the inner service was not ready |
