@@ -78,10 +78,11 @@
 //! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
 //! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
 //! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
-//! `axum` adds [`axum`]: the context as an argument of handlers.
+//! `axum` adds [`axum`]: the context as an argument of handlers. `sim`, for tests, adds [`sim`]: load and
+//! services that are simulated on a paused clock.
 
 #![cfg_attr(
-    not(all(feature = "http", feature = "grpc", feature = "axum")),
+    not(all(feature = "http", feature = "grpc", feature = "axum", feature = "sim")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -124,6 +125,8 @@ pub mod axum;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use builder::ServiceBuilderExt;
 pub use classify::{Classify, Verdict};

@@ -36,3 +36,5 @@ mod http_hints;
 mod real;
 #[cfg(feature = "http")]
 mod replay;
+#[cfg(feature = "sim")]
+mod sim;
