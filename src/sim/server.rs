@@ -18,6 +18,7 @@ use super::{
     workers::{Discipline, End, Workers},
 };
 use crate::{
+    context,
     error::Error,
     sync::{Mutex, StdArc, StdWeak, lock},
     time::{Epoch, Timer, nanos},
@@ -333,7 +334,7 @@ impl<Req> Service<Req> for Server {
     fn call(&mut self, _: Req) -> ServerFuture {
         let core = &self.core;
         let now = core.epoch.nanos_now();
-        let deadline = crate::Context::current().deadline();
+        let deadline = context::Context::current().deadline();
         let deadline = deadline.map_or(u64::MAX, |deadline| core.epoch.nanos_at(deadline));
         let call = match core.change(|state| state.arrive(now, deadline)) {
             Ok(index) => Call::In(StdArc::clone(core), index),

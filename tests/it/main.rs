@@ -37,4 +37,6 @@ mod real;
 #[cfg(feature = "http")]
 mod replay;
 #[cfg(feature = "sim")]
+mod overload;
+#[cfg(feature = "sim")]
 mod sim;
