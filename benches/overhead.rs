@@ -26,7 +26,7 @@ use std::{hint::black_box, process::ExitCode, sync::Barrier, thread, time::Insta
 
 use contestants::{
     Calls, Prompt, Yielding, above, breaker_count, breaker_run, breaker_time_with_failures, calls,
-    rejection,
+    limit_reached, rejection, shed, throttled,
 };
 use steadfast::circuit_breaker::CircuitBreakerLayer;
 use tower::Layer;
@@ -107,6 +107,9 @@ struct Costs {
     layers: Vec<(&'static str, Cost, Cost)>,
     clock: Cost,
     rejection: Cost,
+    limit_reached: Cost,
+    throttled: Cost,
+    shed: Cost,
 }
 
 impl Costs {
@@ -118,7 +121,13 @@ impl Costs {
         };
         let (names, prompt): (Vec<_>, Vec<_>) = above(&Prompt).into_iter().unzip();
         let yielding = above(&Yielding).into_iter().map(|(_, calls)| calls);
-        let others: [Calls; 2] = [Box::new(read_clock), rejection()];
+        let others: [Calls; 5] = [
+            Box::new(read_clock),
+            rejection(),
+            limit_reached(),
+            throttled(),
+            shed(),
+        ];
 
         let mut all: Vec<Calls> = prompt.into_iter().chain(yielding).chain(others).collect();
         let mut samples = vec![Vec::with_capacity(ROUNDS); all.len()];
@@ -136,6 +145,9 @@ impl Costs {
             layers: layers.map(|((&name, &p), &y)| (name, p, y)).collect(),
             clock: others[0],
             rejection: others[1],
+            limit_reached: others[2],
+            throttled: others[3],
+            shed: others[4],
         }
     }
 
@@ -153,7 +165,14 @@ impl Costs {
             }
             println!();
         }
-        for (name, cost) in [("clock read", self.clock), ("rejection", self.rejection)] {
+        let others = [
+            ("clock read", self.clock),
+            ("rejection", self.rejection),
+            ("limit reached", self.limit_reached),
+            ("throttled", self.throttled),
+            ("shed", self.shed),
+        ];
+        for (name, cost) in others {
             println!("{name:16} {:9.1} {:9.1}", cost.least, cost.median);
         }
     }
@@ -190,6 +209,36 @@ impl Costs {
                 "an open breaker rejects in <= 1 clock read + 10 ns",
                 self.rejection.least,
                 clock + 10.0,
+            ),
+            Bound::new(
+                "adaptive adds <= 2 clock reads + 25 ns",
+                prompt("adaptive"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "an adaptive limit that is reached rejects in <= 40 ns",
+                self.limit_reached.least,
+                40.0,
+            ),
+            Bound::new(
+                "throttle adds <= 2 clock reads + 25 ns",
+                prompt("throttle"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "a throttle rejects in <= 1 clock read + 50 ns",
+                self.throttled.least,
+                clock + 50.0,
+            ),
+            Bound::new(
+                "load-shed adds <= 2 clock reads + 25 ns",
+                prompt("load-shed"),
+                2.0 * clock + 25.0,
+            ),
+            Bound::new(
+                "load-shed sheds in <= 1 clock read + 40 ns",
+                self.shed.least,
+                clock + 40.0,
             ),
             Bound::new(
                 "bulkhead adds <= 80 % of tower-limit",

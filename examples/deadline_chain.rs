@@ -29,12 +29,19 @@ use tonic::{
     Response, Status,
     transport::{Endpoint, Server},
 };
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
-    health_client::HealthClient,
-    health_server::{Health, HealthServer},
-};
 use tower::{BoxError, Service, ServiceBuilder};
+
+use relay::{
+    Answer, Question,
+    relay_client::RelayClient,
+    relay_server::{Relay, RelayServer},
+};
+
+/// What tonic's build crate makes of `tests/relay/relay.proto`.
+#[allow(warnings, reason = "it is not ours")]
+mod relay {
+    include!("../tests/relay/relay.rs");
+}
 
 // What a user writes.
 
@@ -53,14 +60,13 @@ async fn edge(context: Context, middle: Endpoint) -> Result<&'static str, Status
         .layer(PropagateLayer::new())
         .layer(LiftLayer::new())
         .service(middle.connect_lazy());
-    let question = HealthCheckRequest::default();
-    let answer = HealthClient::new(client).check(question).await;
+    let answer = RelayClient::new(client).ask(Question::default()).await;
     answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
     Ok("done")
 }
 
 /// tonic: spends 40 ms, then asks the last server.
-async fn middle(last: String) -> Result<Response<HealthCheckResponse>, Status> {
+async fn middle(last: String) -> Result<Response<Answer>, Status> {
     say("middle", Context::current());
     sleep(Duration::from_millis(40)).await;
     let mut client = ServiceBuilder::new()
@@ -69,7 +75,7 @@ async fn middle(last: String) -> Result<Response<HealthCheckResponse>, Status> {
         .layer(LiftLayer::new())
         .service(Client::builder(TokioExecutor::new()).build_http());
     client.call(get_request(&last)).await?;
-    Ok(Response::new(HealthCheckResponse { status: 1 }))
+    Ok(Response::new(Answer::default()))
 }
 
 /// axum: takes longer than there is.
@@ -152,20 +158,17 @@ struct Middle {
 }
 
 #[tonic::async_trait]
-impl Health for Middle {
-    async fn check(
-        &self,
-        _: tonic::Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
+impl Relay for Middle {
+    async fn ask(&self, _: tonic::Request<Question>) -> Result<Response<Answer>, Status> {
         middle(self.last.clone()).await
     }
 
-    type WatchStream = stream::Empty<Result<HealthCheckResponse, Status>>;
+    type FollowStream = stream::Empty<Result<Answer, Status>>;
 
-    async fn watch(
+    async fn follow(
         &self,
-        _: tonic::Request<HealthCheckRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+        _: tonic::Request<Question>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
@@ -182,7 +185,7 @@ async fn serve_grpc(service: Middle) -> Result<String, BoxError> {
         .layer(LiftLayer::new());
     tokio::spawn(async {
         let server = Server::builder().layer(layer);
-        let service = HealthServer::new(service);
+        let service = RelayServer::new(service);
         server.serve_with_incoming(service, incoming).await
     });
     Ok(url)

@@ -5,12 +5,15 @@ use tower::{ServiceBuilder, layer::util::Stack};
 #[cfg(feature = "http")]
 use crate::deadline::{DeadlineLayer, PropagateLayer};
 use crate::{
+    adaptive::{AdaptiveLayer, QueuedAdaptiveLayer},
     bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
     circuit_breaker::{
         BackPressureCircuitBreakerLayer, CircuitBreakerLayer, KeyedCircuitBreakerLayer,
     },
     error::LiftLayer,
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
+    throttle::{KeyedThrottleLayer, ThrottleLayer},
     timeout::{ReadyTimeoutLayer, TimeoutLayer},
 };
 
@@ -44,6 +47,24 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     /// Adds a layer; what the other methods come down to.
     #[doc(hidden)]
     fn add<T>(self, layer: T) -> ServiceBuilder<Stack<T, L>>;
+
+    /// Refuses calls while as many are in flight as the service can take; see
+    /// [`adaptive`](crate::adaptive).
+    fn adaptive<C, F, U>(
+        self,
+        layer: AdaptiveLayer<C, F, U>,
+    ) -> ServiceBuilder<Stack<AdaptiveLayer<C, F, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Lets calls wait while as many are in flight as the service can take; see
+    /// [`adaptive`](crate::adaptive).
+    fn queued_adaptive<C, F, U>(
+        self,
+        layer: QueuedAdaptiveLayer<C, F, U>,
+    ) -> ServiceBuilder<Stack<QueuedAdaptiveLayer<C, F, U>, L>> {
+        self.add(layer)
+    }
 
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
     fn bulkhead<W, U>(
@@ -103,11 +124,37 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self.add(layer)
     }
 
+    /// Refuses the least critical calls while the server is overloaded; see
+    /// [`load_shed`](crate::load_shed).
+    fn load_shed_with<P, U>(
+        self,
+        layer: LoadShedLayer<P, U>,
+    ) -> ServiceBuilder<Stack<LoadShedLayer<P, U>, L>> {
+        self.add(layer)
+    }
+
     /// Tries failed calls again; see [`retry`](crate::retry).
     fn retry_with<C, Q, D, U>(
         self,
         layer: RetryLayer<C, Q, D, U>,
     ) -> ServiceBuilder<Stack<RetryLayer<C, Q, D, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses a share of the calls while the service is overloaded; see [`throttle`](crate::throttle).
+    fn throttle<C, U>(
+        self,
+        layer: ThrottleLayer<C, U>,
+    ) -> ServiceBuilder<Stack<ThrottleLayer<C, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Refuses a share of the calls of a key while the service is overloaded by those of the same key; see
+    /// [`throttle`](crate::throttle).
+    fn keyed_throttle<K, F, C, U>(
+        self,
+        layer: KeyedThrottleLayer<K, F, C, U>,
+    ) -> ServiceBuilder<Stack<KeyedThrottleLayer<K, F, C, U>, L>> {
         self.add(layer)
     }
 

@@ -73,6 +73,26 @@ pub enum Criticality {
     Sheddable,
 }
 
+impl Criticality {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::CriticalPlus,
+        Self::Critical,
+        Self::SheddablePlus,
+        Self::Sheddable,
+    ];
+
+    /// The criticality as headers and metrics spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CriticalPlus => "critical_plus",
+            Self::Critical => "critical",
+            Self::SheddablePlus => "sheddable_plus",
+            Self::Sheddable => "sheddable",
+        }
+    }
+}
+
 /// Deadline, criticality and attempt number of the request being served, and whether a retry above may
 /// send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

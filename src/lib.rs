@@ -38,8 +38,11 @@
 //! | layer | does | costs a call that is answered at once |
 //! |---|---|---|
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
+//! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
+//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, two writes |
+//! | [`throttle`] | holds calls back from a service that says it has too many | one look at the clock, one write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!
@@ -52,13 +55,15 @@
 //!
 //! # The order of layers
 //!
-//! At a client, outer to inner: bulkhead, retry, circuit breaker, attempt timeout, service. The breaker
-//! stands inside the retry so that it sees every attempt; the timeout stands inside the breaker so that
+//! At a client, outer to inner: bulkhead, retry, circuit breaker, throttle, adaptive limit, attempt timeout, service. Breaker
+//! and throttle stand inside the retry so that they see every attempt; the timeout stands inside the breaker so that
 //! the breaker sees hangs. What writes the [`deadline`] stands innermost, so that every attempt says what
-//! is left then. At a server, what reads it stands right below the layer that answers refusals.
+//! is left then. At a server, what reads it stands right below the layer that answers refusals, and below
+//! that what sheds load.
 //!
 //! Errors being flat, any layer can be switched off by value and the stack keeps its type:
-//! `.option_layer(on.then_some(layer))`. A breaker also by its [mode](circuit_breaker::Mode), while it runs.
+//! `.option_layer(on.then_some(layer))`. A breaker and a throttle also by their
+//! [mode](circuit_breaker::Mode), while they run.
 //!
 //! # What they share
 //!
@@ -67,6 +72,7 @@
 //!   have acted).
 //! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
 //! - **[Until](until)** when a call lasts: until it is answered or, over HTTP, until the end of the body.
+//! - **[Queue](queue)**: in which order calls wait that may, and who of them is refused under overload.
 //! - **[Context]**: deadline, criticality and attempt number travel with the request.
 //! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
 //!   Handles show and steer it.
@@ -78,8 +84,9 @@
 //! None is on by default. `http` adds [`http`]: classifiers by status, idempotent methods, bodies that can
 //! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
 //! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
-//! `axum` adds [`axum`]: the context as an argument of handlers. `sim`, for tests, adds [`sim`]: load and
-//! services that are simulated on a paused clock.
+//! `axum` adds [`axum`]: the context as an argument of handlers. `cpu` adds the use of the processors as a
+//! signal to shed [load by](load_shed::LoadShedBuilder::cpu). `sim`, for tests, adds [`sim`]: load, services and a
+//! network that are simulated on a paused clock, and the laws that every layer obeys.
 
 #![cfg_attr(
     not(all(feature = "http", feature = "grpc", feature = "axum", feature = "sim")),
@@ -91,29 +98,35 @@ mod macros;
 
 // The core, by rank: a module imports only modules above it.
 pub mod error;
+mod foreign;
 mod sync;
 #[macro_use]
 mod pooled;
 mod time;
 mod rng;
 pub mod telemetry;
+mod mode;
 mod origin;
 pub mod context;
 pub mod classify;
 pub mod until;
 mod oneshot;
 mod permits;
+pub mod queue;
 mod window;
 pub mod keyed;
 pub mod backoff;
 pub mod budget;
 
 // The layers: each imports the core, and none another.
+pub mod adaptive;
 pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "http")]
 pub mod deadline;
+pub mod load_shed;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 
 // What brings them together; imported by nothing.
@@ -125,8 +138,11 @@ pub mod axum;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
 pub mod sim;
+
+#[cfg(all(test, feature = "http", not(steadfast_loom)))]
+mod fuzz_tests;
 
 pub use builder::ServiceBuilderExt;
 pub use classify::{Classify, Verdict};
@@ -137,6 +153,6 @@ pub use error::{
 pub use run::Run;
 
 /// What the README shows compiles.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "axum", feature = "grpc"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -8,8 +8,8 @@
 //! So a layer that makes an error says so beside it. The layer above learns of an error by polling,
 //! and a poll is one uninterrupted run of one thread: a note left in a thread-local on the way out is
 //! still there when the caller of `poll` looks. The rule is short. *Who wants to know clears the
-//! note, polls, and, if an error came back, reads it. Who makes an error leaves the note. Nobody else
-//! touches it.* A layer in between that hands the error to another task loses the note, and the error
+//! note, polls, and, if an error came back, reads it. Who makes an error leaves the note, and who keeps one
+//! for a later poll leaves it again. Nobody else touches it.* A layer in between that hands the error to another task loses the note, and the error
 //! then counts as the inner service's own, as it would in any other crate.
 //!
 //! In the same way a layer that drops a call because its time is up says so while it drops it.
@@ -58,6 +58,13 @@ pub(crate) fn time_out<E: FromTimedOut>(timed_out: TimedOut) -> E {
     let error = E::from_timed_out(timed_out);
     ORIGIN.set(Origin::TimedOut);
     error
+}
+
+/// Leaves the note on an error that was kept since a poll of which this was [`read`]. The error is to be
+/// returned at once.
+#[cfg(feature = "grpc")]
+pub(crate) fn repeat(origin: Origin) {
+    ORIGIN.set(origin);
 }
 
 /// Runs `drop_call`, which drops a call because its time is up.

@@ -33,16 +33,16 @@ impl Rng {
     }
 }
 
-#[cfg(not(feature = "sim"))]
+#[cfg(not(all(feature = "sim", not(steadfast_loom))))]
 fn dealt() -> Option<u64> {
     None
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
 pub(crate) use dealer::{Dealing, dealt};
 
 /// Within a simulation, all seeds that nobody gave come from the one of the simulation.
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
 mod dealer {
     use std::{cell::Cell, marker::PhantomData};
 

@@ -67,6 +67,10 @@ mod imp {
                     self.enter().fetch_max(value, order)
                 }
 
+                pub(crate) fn fetch_min(&self, value: $int, order: Ordering) -> $int {
+                    self.enter().fetch_min(value, order)
+                }
+
                 pub(crate) fn compare_exchange_weak(
                     &self,
                     current: $int,

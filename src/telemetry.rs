@@ -21,9 +21,25 @@
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
+//! | `steadfast_adaptive_limit` | gauge | | calls that may be in flight |
+//! | `steadfast_adaptive_in_flight` | gauge | | calls in flight: permits in use |
+//! | `steadfast_adaptive_waiting` | gauge | | calls in the queue |
+//! | `steadfast_adaptive_latency_seconds` | gauge | | the latency that the algorithm was told last |
+//! | `steadfast_adaptive_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
+//! | `steadfast_adaptive_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
+//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu` or `gauge` |
+//! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
+//! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
+//! | `steadfast_load_shed_unready_total` | counter | | calls refused because the inner service was not ready |
+//! | `steadfast_load_shed_spared_total` | counter | | calls that passed load shedding which only observes, and would else have been shed |
+//! | `steadfast_load_shed_mode` | gauge | `mode` | 1 for the mode that load shedding is in, 0 for the others |
 //! | `steadfast_retry_retries_total` | counter | | attempts after the first |
 //! | `steadfast_retry_resends_total` | counter | | requests sent again as the same attempt: they had never been sent |
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
+//! | `steadfast_throttle_reject_probability` | gauge | `criticality` | with which probability a request was refused, as of the last one; not where there are keys |
+//! | `steadfast_throttle_requests_total` | counter | `counted` | requests in the formula, by what they count as: `accepted`, `overloaded`, or `refused` here |
+//! | `steadfast_throttle_mode` | gauge | `mode` | 1 for the mode the throttle is in, 0 for the others |
+//! | `steadfast_throttle_spared_total` | counter | | calls that passed a throttle which only observes, and would else have been refused |
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
 //! | `steadfast_timeout_detached` | gauge | | calls that run on after their caller stopped waiting |
 //! | `steadfast_timeout_detached_total` | counter | `outcome` | those that did, by what became of them, see below |
@@ -36,19 +52,19 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `circuit_breaker`, `bulkhead`, `retry`, `timeout`, `body_timeout` (which counts bodies),
-//! `deadline` or `propagate`. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
+//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `load_shed`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
+//! `deadline` or `propagate`. `criticality` is `all` where they are counted together. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
 //! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
-//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | circuit breaker, retry |
-//! | `completed` | the inner service answered, well or not | bulkhead, timeout, body timeout, deadline, propagate |
+//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, circuit breaker, retry, throttle |
+//! | `completed` | the inner service answered, well or not | bulkhead, load shedding, timeout, body timeout, deadline, propagate |
 //! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
-//! | `rejected` | refused by this layer | circuit breaker, bulkhead, timeout, deadline, propagate |
-//! | `rejected_below` | refused by a layer below; says nothing about the service | circuit breaker, retry |
+//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, load shedding, throttle, timeout, deadline, propagate |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, load shedding, retry, throttle |
 //! | `abandoned` | dropped by the caller before the end | all |
-//! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | circuit breaker |
+//! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | adaptive (by the deadline alone), circuit breaker, throttle (where it counts time-outs) |
 //! | `panicked` | the inner service panicked | all |
 //!
 //! A `reason` why a retry was not made is `attempts` (none left), `permanent` (not to be tried again,
@@ -63,12 +79,13 @@
 //!
 //! One event for each decision, with target `steadfast` and the fields `layer` and `name`: a change of
 //! a breaker's state (`INFO`; `from`, `to`, `cause`, `mode`, and `open_for` where it lets every call
-//! pass again), of its mode alone (`INFO`; `from`, `to`), a call that it would refuse if it did more than
-//! observe, or a deadline if it had not refused enough (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
+//! pass again), of its mode alone or that of another layer (`INFO`; `from`, `to`), of an adaptive limit (`DEBUG`; `from`, `to`), a
+//! call that it would refuse if it did more than observe, or a deadline if it had not refused enough (`DEBUG`; `reason`), a refusal (`DEBUG`; `reason`), a retry (`DEBUG`; `attempt`, `delay`), a
 //! retry not made (`DEBUG`; `attempt`, `reason`), an expiry (`DEBUG`; `limit`, `waited`), a call that runs
 //! on, or is cut because too many do (`DEBUG`), one that panics when nobody waits for it (`WARN`), and a
-//! header that could not be understood (`DEBUG`; `header`). A listener or a rule of your own that panics
-//! is an `ERROR`; such a rule decides nothing.
+//! header that could not be understood (`DEBUG`; `header`). A listener, a rule, a limit's algorithm or a signal of
+//! load of your own that panics is an `ERROR`; such a rule or algorithm decides nothing, and such a signal
+//! (`signal`) says nothing.
 //!
 //! # Example
 //!
@@ -322,11 +339,37 @@ impl Telemetry {
         );
     }
 
+    /// A closure of the user's that reads a signal of load panicked, which left the signal unread.
+    #[cold]
+    pub(crate) fn signal_panicked(&self, signal: &'static str) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name, signal,
+            "signal of load panicked"
+        );
+    }
+
     /// The layer changes its mode, and not its state.
     pub(crate) fn mode_changed(&self, from: &'static str, to: &'static str) {
         tracing::info!(
             target: "steadfast", layer = self.layer, name = self.name, from, to,
             "mode changed"
+        );
+    }
+
+    /// The layer changes its limit by itself.
+    pub(crate) fn limit_changed(&self, from: u32, to: u32) {
+        tracing::debug!(
+            target: "steadfast", layer = self.layer, name = self.name, from, to,
+            "limit changed"
+        );
+    }
+
+    /// An algorithm of the user's panicked, which left the limit as it was.
+    #[cold]
+    pub(crate) fn algorithm_panicked(&self) {
+        tracing::error!(
+            target: "steadfast", layer = self.layer, name = self.name,
+            "limit algorithm panicked"
         );
     }
 
@@ -385,6 +428,13 @@ impl Telemetry {
         values: [&'static str; N],
     ) -> [Gauge; N] {
         values.map(|value| metrics::gauge!(metric, "name" => self.name, label => value))
+    }
+}
+
+/// Sets the gauge of `now` to one, and the others to zero.
+pub(crate) fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
+    for (gauge, it) in gauges.iter().zip(all) {
+        gauge.set(if it == now { 1.0 } else { 0.0 });
     }
 }
 

@@ -10,13 +10,17 @@ use std::{
 };
 
 use steadfast::{
-    Rejected,
+    Classify, Rejected, Verdict,
+    adaptive::{AdaptiveLayer, Gradient2, Vegas},
     backoff::Backoff,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{
         CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Thresholds,
     },
+    classify::Failure,
+    load_shed::{LoadShedBuilder, LoadShedLayer},
     retry::RetryLayer,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 use tower::{
@@ -216,6 +220,51 @@ pub(crate) fn rejection() -> Calls {
     calls
 }
 
+/// An adaptive limit that is reached, above the same.
+pub(crate) fn limit_reached() -> Calls {
+    let builder = AdaptiveLayer::builder()
+        .algorithm(Gradient2::default())
+        .max_limit(1);
+    let mut service = builder.build().expect("in range").layer(FailingOneIn(2));
+    std::mem::forget(service.call(1)); // holds the only permit
+    calls(service)
+}
+
+/// A throttle whose every failure says that there is too much to do.
+fn throttle<E: 'static>() -> ThrottleLayer<impl Classify<u32, E> + Clone + 'static> {
+    let too_many = |result: Result<&u32, &E>| match result {
+        Ok(_) => Verdict::Success,
+        Err(_) => Failure::overload().into(),
+    };
+    let builder = ThrottleLayer::builder(too_many).minimum_rate(0.0);
+    builder
+        .max_probability(0.99)
+        .build()
+        .expect("the settings are in range")
+}
+
+/// A throttle above a service that refuses all it is sent: it passes one call in a hundred.
+pub(crate) fn throttled() -> Calls {
+    let mut calls = calls(throttle().layer(FailingOneIn(1)));
+    calls(10_000);
+    calls
+}
+
+fn load_shed() -> LoadShedBuilder {
+    LoadShedLayer::builder().in_flight(MAX_IN_FLIGHT)
+}
+
+/// Calls to a server that is overloaded, of which one in a hundred passes.
+pub(crate) fn shed() -> Calls {
+    let layer = LoadShedLayer::builder().gauge(|| 1e9).build();
+    let layer = layer.expect("the settings are in range");
+    let mut calls = calls(layer.layer(FailingOneIn(1)));
+    while layer.handle().snapshot().shed_share < 1.0 {
+        calls(1_000);
+    }
+    calls
+}
+
 /// What a user of tower's retry writes.
 #[derive(Clone)]
 struct TowerPolicy {
@@ -330,9 +379,13 @@ where
     }
 
     let bulkhead = || BulkheadLayer::new(MAX_IN_FLIGHT);
-    let queued = BulkheadLayer::builder(MAX_IN_FLIGHT)
-        .queue(Queue::fifo(MAX_IN_FLIGHT, LIMIT))
-        .build();
+    let queue = Queue::fifo(MAX_IN_FLIGHT, LIMIT);
+    let adaptive = AdaptiveLayer::builder().algorithm(Gradient2::default());
+    let adaptive_queued = adaptive.clone().queue(queue).build().expect("in range");
+    let adaptive = adaptive.build().expect("in range");
+    let adaptive_each = AdaptiveLayer::builder().algorithm(Vegas::default());
+    let adaptive_each = adaptive_each.build().expect("in range");
+    let queued = BulkheadLayer::builder(MAX_IN_FLIGHT).queue(queue).build();
     let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");
     let following = TimeoutLayer::following(Duration::from_millis(1), LIMIT);
     let following = following.expect("the bounds are in range");
@@ -365,8 +418,28 @@ where
         ("breaker-ewma", layered(breaker_ewma(), service)),
         ("breaker-latency", layered(breaker_latency(), service)),
         ("breaker-own", layered(breaker_own(), service)),
+        ("adaptive", layered(adaptive, service)),
+        ("adaptive-queued", layered(adaptive_queued, service)),
+        ("adaptive-each", layered(adaptive_each, service)),
         ("bulkhead", layered(bulkhead(), service)),
         ("bulkhead-queued", layered(queued, service)),
+        (
+            "load-shed",
+            layered(
+                load_shed().build().expect("the settings are in range"),
+                service,
+            ),
+        ),
+        (
+            "load-shed-users",
+            layered(
+                load_shed()
+                    .cohort_by(|req: &u32| *req)
+                    .build()
+                    .expect("the settings are in range"),
+                service,
+            ),
+        ),
         ("tower-limit", layered(concurrency_limit, service)),
         ("timeout", layered(timeout(), service)),
         (
@@ -375,6 +448,7 @@ where
         ),
         ("timeout-follows", layered(following, service)),
         ("tower-timeout", layered(tower_timeout, service)),
+        ("throttle", layered(throttle(), service)),
         ("retry", layered(retry(), service)),
         ("tower-retry", layered(tower_retry, service)),
         ("stack", layered(stack, service)),

@@ -5,55 +5,9 @@ use std::{marker::PhantomData, num::NonZeroUsize, time::Duration};
 use super::{
     BulkheadLayer, KeyedBulkheadLayer, One, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer,
     keyed::Keys,
-    shared::{Metrics, Shared, Waiting},
+    shared::{Metrics, Shared},
 };
-use crate::{
-    error::{InvalidSetting, Reason},
-    keyed::Key,
-    permits::Discipline,
-    pooled::PooledArc,
-    until::Answered,
-};
-
-/// How many calls may wait, how long, and in which order they are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Queue {
-    pub(super) capacity: usize,
-    pub(super) max_wait: Duration,
-    pub(super) discipline: Discipline,
-}
-
-impl Queue {
-    /// First come, first served: fair. `capacity` calls may wait, each for at most `max_wait`.
-    ///
-    /// Zero of either refuses at once. A capacity of more than 2,097,151 counts as that.
-    pub const fn fifo(capacity: usize, max_wait: Duration) -> Self {
-        let discipline = Discipline::Fifo;
-        Self {
-            capacity,
-            max_wait,
-            discipline,
-        }
-    }
-
-    /// Last come, first served: unfair, but under lasting overload those served have waited the least,
-    /// and those who waited the most are those whose callers have gone.
-    pub const fn lifo(capacity: usize, max_wait: Duration) -> Self {
-        let discipline = Discipline::Lifo;
-        Self {
-            capacity,
-            max_wait,
-            discipline,
-        }
-    }
-
-    const REASONS: [Reason; 3] = [
-        Reason::BulkheadFull,
-        Reason::QueueTimeout,
-        Reason::DeadlineExceeded,
-    ];
-}
+use crate::{error::InvalidSetting, keyed::Key, pooled::PooledArc, queue::Queue, until::Answered};
 
 /// The settings of a bulkhead; made by [`BulkheadLayer::builder`]. Only those of a [keyed](Self::keyed)
 /// one can be wrong.
@@ -151,7 +105,7 @@ impl<Q, W, U> BulkheadBuilder<Q, W, (), U> {
     ///
     /// At most `max_keys` keys are kept, at least 1; keys not in use are forgotten as told
     /// [there](crate::keyed). Where all are in use, a call of yet another key is refused as
-    /// [`BulkheadFull`](Reason::BulkheadFull): to let it pass would be to have no limit for whoever
+    /// [`BulkheadFull`](crate::Reason::BulkheadFull): to let it pass would be to have no limit for whoever
     /// brings keys enough. So no more than `max_keys` times the limit are in flight.
     pub fn keyed<Req, F>(
         self,
@@ -183,8 +137,8 @@ impl<Q, W, K, F, U> BulkheadBuilder<Q, W, Keyed<K, F>, U> {
 impl<W, U> BulkheadBuilder<(), W, (), U> {
     /// Builds the layer.
     pub fn build(self) -> BulkheadLayer<W, U> {
-        let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
-        let permits = Waiting::NOT.permits(self.max);
+        let metrics = Metrics::new(self.name, &Queue::NONE);
+        let permits = Queue::NONE.permits(self.max);
         BulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
             weight: self.weight,
@@ -196,11 +150,10 @@ impl<W, U> BulkheadBuilder<(), W, (), U> {
 impl<W, U> BulkheadBuilder<Queue, W, (), U> {
     /// Builds the layer.
     pub fn build(self) -> QueuedBulkheadLayer<W, U> {
-        let metrics = Metrics::new(self.name, &Queue::REASONS);
-        let permits = Waiting::in_queue(&self.queue).permits(self.max);
+        let metrics = Metrics::new(self.name, &self.queue);
+        let permits = self.queue.permits(self.max);
         QueuedBulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
-            max_wait: self.queue.max_wait,
             weight: self.weight,
             until: self.until,
         }
@@ -214,8 +167,8 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<(), W, Keyed<K, F
     ///
     /// If `max_keys` is zero.
     pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
-        let metrics = Metrics::new(self.name, &[Reason::BulkheadFull]);
-        let keys = self.keys.build(self.max, Waiting::NOT, metrics)?;
+        let metrics = Metrics::new(self.name, &Queue::NONE);
+        let keys = self.keys.build(self.max, Queue::NONE, metrics)?;
         let (key, weight) = (self.keys.key, self.weight);
         Ok(KeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
@@ -228,27 +181,17 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<Queue, W, Keyed<K
     ///
     /// If `max_keys` is zero.
     pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
-        let metrics = Metrics::new(self.name, &Queue::REASONS);
-        let waiting = Waiting::in_queue(&self.queue);
-        let keys = self.keys.build(self.max, waiting, metrics)?;
-        let max_wait = self.queue.max_wait;
+        let metrics = Metrics::new(self.name, &self.queue);
+        let keys = self.keys.build(self.max, self.queue, metrics)?;
         let (key, weight) = (self.keys.key, self.weight);
-        let until = self.until;
-        Ok(QueuedKeyedBulkheadLayer::new(
-            keys, key, weight, max_wait, until,
-        ))
+        Ok(QueuedKeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
 }
 
 impl<K: std::hash::Hash + Eq + Clone, F> Keyed<K, F> {
-    fn build(
-        &self,
-        max: usize,
-        waiting: Waiting,
-        metrics: Metrics,
-    ) -> Result<Keys<K>, InvalidSetting> {
+    fn build(&self, max: usize, queue: Queue, metrics: Metrics) -> Result<Keys<K>, InvalidSetting> {
         let max_keys = NonZeroUsize::new(self.max_keys)
             .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
-        Ok(Keys::new(max_keys, self.idle_time, max, waiting, metrics))
+        Ok(Keys::new(max_keys, self.idle_time, max, queue, metrics))
     }
 }

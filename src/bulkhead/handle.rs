@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, hash::Hash};
 
 use super::{keyed::Keys, shared::Shared};
-use crate::{pooled::PooledArc, sync::ConstArc};
+use crate::{pooled::PooledArc, queue::QueueDelay, sync::ConstArc};
 
 /// Sees and steers the permits of a layer; made by [`BulkheadLayer::handle`] or
 /// [`QueuedBulkheadLayer::handle`]. Cheap to clone.
@@ -39,6 +39,14 @@ impl BulkheadHandle {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.permits.load().waiting as usize
+    }
+
+    /// How long calls wait in the queue: a signal of overload, for what sheds load before it gets here.
+    ///
+    /// Takes no lock; reads the clock where somebody waits.
+    #[must_use]
+    pub fn queue_delay(&self) -> QueueDelay {
+        QueueDelay::of(&self.shared.permits)
     }
 
     /// Lets `max` calls be in flight from now on, as in [`BulkheadLayer::new`].
@@ -83,11 +91,13 @@ impl<K: Hash + Eq + Clone> KeyedBulkheadHandle<K> {
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
     {
-        let word = self.keys.map.peek(key)?.permits.load();
+        let of_key = self.keys.map.peek(key)?;
+        let word = of_key.permits.load();
         Some(BulkheadSnapshot {
             limit: word.limit as usize,
             in_flight: word.taken as usize,
             waiting: word.waiting as usize,
+            queue_delay: QueueDelay::of(&of_key.permits),
         })
     }
 
@@ -121,4 +131,6 @@ pub struct BulkheadSnapshot {
     pub in_flight: usize,
     /// How many wait in the queue.
     pub waiting: usize,
+    /// How long they wait.
+    pub queue_delay: QueueDelay,
 }

@@ -6,11 +6,12 @@ use tower::Layer;
 
 use super::{
     KeyedBulkhead, KeyedBulkheadHandle, One, QueuedKeyedBulkhead,
-    shared::{Metrics, Source, Waiting},
+    shared::{Metrics, source},
 };
 use crate::{
     keyed::{Held, KeyMetrics, KeyedMap, Rest, Room},
     permits::Permits,
+    queue::Queue,
     sync::{
         AtomicU64, ConstArc,
         Ordering::{Acquire, Release},
@@ -82,17 +83,15 @@ pub struct QueuedKeyedBulkheadLayer<K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
-    max_wait: Duration,
     until: U,
 }
 
 impl<K, F, W, U> QueuedKeyedBulkheadLayer<K, F, W, U> {
-    pub(super) fn new(keys: Keys<K>, key: F, weight: W, max_wait: Duration, until: U) -> Self {
+    pub(super) fn new(keys: Keys<K>, key: F, weight: W, until: U) -> Self {
         Self {
             keys: ConstArc::new(keys),
             key,
             weight,
-            max_wait,
             until,
         }
     }
@@ -113,10 +112,9 @@ impl<S, K: Clone, F: Clone, W: Clone, U: Clone> Layer<S> for QueuedKeyedBulkhead
             keys,
             key,
             weight,
-            max_wait,
             until,
         } = self.clone();
-        QueuedKeyedBulkhead::new(inner, keys, key, weight, max_wait, until)
+        QueuedKeyedBulkhead::new(inner, keys, key, weight, until)
     }
 }
 
@@ -127,17 +125,7 @@ pub(super) struct OfKey {
     metrics: ConstArc<Metrics>,
 }
 
-impl Source for Held<OfKey> {
-    #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
-    }
-
-    #[inline]
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-}
+source!(Held<OfKey>);
 
 /// The permits of all keys.
 #[derive(Debug)]
@@ -145,7 +133,7 @@ pub(super) struct Keys<K> {
     pub(super) map: KeyedMap<K, OfKey>,
     /// The limit of a key.
     max: AtomicU64,
-    waiting: Waiting,
+    queue: Queue,
     epoch: Epoch,
     pub(super) metrics: ConstArc<Metrics>,
     key_metrics: KeyMetrics,
@@ -156,7 +144,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         max_keys: NonZeroUsize,
         idle_time: Duration,
         max: usize,
-        waiting: Waiting,
+        queue: Queue,
         metrics: Metrics,
     ) -> Self {
         let max = max.min(Permits::MAX);
@@ -164,7 +152,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         Self {
             map: KeyedMap::new(max_keys, nanos(idle_time)),
             max: AtomicU64::new(max as u64),
-            waiting,
+            queue,
             epoch: Epoch::start(),
             key_metrics: KeyMetrics::new(&metrics.telemetry),
             metrics: ConstArc::new(metrics),
@@ -192,7 +180,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     {
         let max = self.max();
         let of_key = OfKey {
-            permits: self.waiting.permits(max),
+            permits: self.queue.permits(max),
             metrics: self.metrics.clone(),
         };
         // Nobody holds a permit of a key that is not in use, so there is nothing to remember.

@@ -1,7 +1,5 @@
 //! The layers with the same permits for all calls.
 
-use std::time::Duration;
-
 use tower::Layer;
 
 use super::{Bulkhead, BulkheadBuilder, BulkheadHandle, One, QueuedBulkhead, shared::Shared};
@@ -65,7 +63,6 @@ impl<S, W: Clone, U: Clone> Layer<S> for BulkheadLayer<W, U> {
 #[must_use]
 pub struct QueuedBulkheadLayer<W = One, U = Answered> {
     pub(super) shared: PooledArc<Shared>,
-    pub(super) max_wait: Duration,
     pub(super) weight: W,
     pub(super) until: U,
 }
@@ -85,10 +82,9 @@ impl<S, W: Clone, U: Clone> Layer<S> for QueuedBulkheadLayer<W, U> {
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
             shared,
-            max_wait,
             weight,
             until,
         } = self.clone();
-        QueuedBulkhead::new(inner, shared, max_wait, weight, until)
+        QueuedBulkhead::new(inner, shared, weight, until)
     }
 }

@@ -2,8 +2,9 @@
 //! has.
 //!
 //! A full [`Bulkhead`] refuses at once, with [`Reason::BulkheadFull`](crate::Reason::BulkheadFull). A
-//! [`QueuedBulkhead`] lets a bounded number of calls wait for a bounded time, first come first served
-//! or last come first served; never past the deadline of their [`Context`](crate::Context).
+//! [`QueuedBulkhead`] lets a bounded number of calls wait for a bounded time, in an order, and with an end
+//! to what has waited too long, that its [`queue`](crate::queue) decides; never past the deadline of
+//! their [`Context`](crate::Context).
 //!
 //! **Where a permit is held.** A call takes its permit in [`call`](tower::Service::call), not in
 //! `poll_ready`: a clone that is ready and idle holds nothing. The permit comes back when the call
@@ -14,6 +15,8 @@
 //!
 //! **Resizing.** The [handle](BulkheadHandle) changes the limit at any time. Calls in flight keep their
 //! permits; a lower limit takes effect as they end.
+//!
+//! **Overload** shows as a queue that does not drain, and [the handle](BulkheadHandle::queue_delay) tells it.
 //!
 //! **Weights.** A request may take [several permits](BulkheadBuilder::weight).
 //!
@@ -93,7 +96,8 @@ mod refusing;
 mod shared;
 mod weight;
 
-pub use builder::{BulkheadBuilder, Keyed, Queue};
+pub use crate::queue::Queue;
+pub use builder::{BulkheadBuilder, Keyed};
 pub use handle::{BulkheadHandle, BulkheadSnapshot, KeyedBulkheadHandle};
 pub use keyed::{KeyedBulkheadLayer, QueuedKeyedBulkheadLayer};
 pub use layer::{BulkheadLayer, QueuedBulkheadLayer};

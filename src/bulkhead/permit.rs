@@ -1,6 +1,6 @@
-//! What a call in flight holds, and what a call in the queue holds.
+//! What a call in flight holds.
 
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use super::{
     keyed::OfKey,
@@ -10,7 +10,6 @@ use super::{
 use crate::{
     classify::Verdict,
     keyed::Held,
-    permits::{Asked, Doomed, Place},
     pooled::PooledArc,
     telemetry::{Course, Ending},
     until::Guard,
@@ -106,65 +105,5 @@ impl<C: Cost> Guard for HeldKeyedPermit<C> {
 
     fn end(self, _: impl FnOnce() -> Verdict) {
         self.0.end();
-    }
-}
-
-/// A call's wait for its permits. Dropping it leaves the queue, and gives back what has come since.
-#[derive(Debug)]
-pub(super) struct Wait<P: Source, C: Cost> {
-    /// Until the permits have come, and with them the place has gone.
-    source: Option<P>,
-    place: Option<Place>,
-    cost: C,
-}
-
-/// What came of asking for permits.
-pub(super) enum Entry<P: Source, C: Cost> {
-    Admitted(Permit<P, C>),
-    Waiting(Wait<P, C>),
-    Full(P),
-}
-
-impl<P: Source, C: Cost> Wait<P, C> {
-    pub(super) fn enter(source: P, cost: C, waker: &Waker) -> Entry<P, C> {
-        match source.permits().take_or_queue(cost.permits(), waker) {
-            Asked::Taken => Entry::Admitted(Permit::taken(source, cost)),
-            Asked::Full => Entry::Full(source),
-            Asked::Queued(place) => {
-                source.metrics().waiting.increment(1.0);
-                Entry::Waiting(Self {
-                    source: Some(source),
-                    place: Some(place),
-                    cost,
-                })
-            }
-        }
-    }
-
-    pub(super) fn source(&self) -> &P {
-        self.source.as_ref().expect("polled after completion")
-    }
-
-    /// Whether the permits have come; an error if the limit is now less than they are.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit<P, C>, Doomed>> {
-        let place = self.place.as_ref().expect("polled after completion");
-        let polled = self.source().permits().poll_place(place, cx.waker());
-        polled.map(|served| {
-            self.place = None; // it is one no longer
-            self.source().metrics().waiting.decrement(1.0);
-            served.map(|()| {
-                let source = self.source.take().expect("it was there just now");
-                Permit::taken(source, self.cost)
-            })
-        })
-    }
-}
-
-impl<P: Source, C: Cost> Drop for Wait<P, C> {
-    fn drop(&mut self) {
-        if let (Some(place), Some(source)) = (self.place.take(), &self.source) {
-            source.permits().leave(place);
-            source.metrics().waiting.decrement(1.0);
-        }
     }
 }

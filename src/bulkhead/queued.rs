@@ -6,7 +6,6 @@ use std::{
     hash::Hash,
     pin::Pin,
     task::{self, Poll, ready},
-    time::Duration,
 };
 
 use pin_project::pin_project;
@@ -14,21 +13,19 @@ use tower::Service;
 
 use super::{
     keyed::{Keys, OfKey},
-    permit::{Entry, HeldKeyedPermit, HeldPermit, Permit, Wait},
+    permit::{HeldKeyedPermit, HeldPermit, Permit},
     shared::{Shared, Source},
     weight::{Cost, One, Weight},
 };
 use crate::{
     classify::AnyError,
-    context::Context,
     error::{FromRejected, Reason, Rejected},
     keyed::{Held, Key},
     oneshot::Oneshot,
     origin,
-    permits::Doomed,
     pooled::PooledArc,
+    queue::{Entry, Wait},
     sync::ConstArc,
-    time::{self, Timer},
     until::{Answered, Guard, Until},
 };
 
@@ -41,23 +38,15 @@ use crate::{
 pub struct QueuedBulkhead<S, W = One, U = Answered> {
     inner: S,
     shared: PooledArc<Shared>,
-    max_wait: Duration,
     weight: W,
     until: U,
 }
 
 impl<S, W, U> QueuedBulkhead<S, W, U> {
-    pub(super) const fn new(
-        inner: S,
-        shared: PooledArc<Shared>,
-        max_wait: Duration,
-        weight: W,
-        until: U,
-    ) -> Self {
+    pub(super) const fn new(inner: S, shared: PooledArc<Shared>, weight: W, until: U) -> Self {
         Self {
             inner,
             shared,
-            max_wait,
             weight,
             until,
         }
@@ -86,7 +75,7 @@ where
         let cost = self.weight.weigh(&req);
         let source = self.shared.clone();
         QueuedBulkheadFuture {
-            call: Call::ask(self.inner.clone(), req, source, cost, self.max_wait),
+            call: Call::ask(self.inner.clone(), req, source, cost),
             until: self.until.clone(),
         }
     }
@@ -103,7 +92,6 @@ pub struct QueuedKeyedBulkhead<S, K, F, W = One, U = Answered> {
     keys: ConstArc<Keys<K>>,
     key: F,
     weight: W,
-    max_wait: Duration,
     until: U,
 }
 
@@ -113,7 +101,6 @@ impl<S, K, F, W, U> QueuedKeyedBulkhead<S, K, F, W, U> {
         keys: ConstArc<Keys<K>>,
         key: F,
         weight: W,
-        max_wait: Duration,
         until: U,
     ) -> Self {
         Self {
@@ -121,7 +108,6 @@ impl<S, K, F, W, U> QueuedKeyedBulkhead<S, K, F, W, U> {
             keys,
             key,
             weight,
-            max_wait,
             until,
         }
     }
@@ -151,7 +137,7 @@ where
         let cost = self.weight.weigh(&req);
         let of_key = self.key.with_key(&req, |key| self.keys.of(key));
         let call = match of_key {
-            Some(of_key) => Call::ask(self.inner.clone(), req, of_key, cost, self.max_wait),
+            Some(of_key) => Call::ask(self.inner.clone(), req, of_key, cost),
             None => Call::refused(
                 self.keys.metrics.telemetry.reject(Reason::BulkheadFull),
                 cost,
@@ -194,7 +180,6 @@ opaque_debug!(QueuedKeyedBulkheadFuture<S, Req, C: Cost, U>);
 struct Call<S: Service<Req>, Req, P: Source, C: Cost> {
     /// Until the permit is there.
     request: Option<(S, Req)>,
-    max_wait: Duration,
     cost: C,
     #[pin]
     state: State<S, Req, P, C>,
@@ -204,12 +189,7 @@ struct Call<S: Service<Req>, Req, P: Source, C: Cost> {
 enum State<S: Service<Req>, Req, P: Source, C: Cost> {
     /// Empty only while it asks.
     Asking(Option<P>),
-    Waiting {
-        wait: Wait<P, C>,
-        /// Why the call is refused when the timer fires, if there is to be one.
-        timer: Option<Timer>,
-        reason: Reason,
-    },
+    Waiting(Wait<P>),
     // In this order: the inner future is gone before its permit is given back.
     Admitted {
         #[pin]
@@ -221,10 +201,9 @@ enum State<S: Service<Req>, Req, P: Source, C: Cost> {
 }
 
 impl<S: Service<Req>, Req, P: Source, C: Cost> Call<S, Req, P, C> {
-    fn ask(inner: S, req: Req, source: P, cost: C, max_wait: Duration) -> Self {
+    fn ask(inner: S, req: Req, source: P, cost: C) -> Self {
         Self {
             request: Some((inner, req)),
-            max_wait,
             cost,
             state: State::Asking(Some(source)),
         }
@@ -233,7 +212,6 @@ impl<S: Service<Req>, Req, P: Source, C: Cost> Call<S, Req, P, C> {
     fn refused(rejected: Rejected, cost: C) -> Self {
         Self {
             request: None,
-            max_wait: Duration::ZERO,
             cost,
             state: State::Rejected(rejected),
         }
@@ -262,47 +240,16 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Asking(source) => {
                     let source = source.take().expect("asks once");
-                    match Wait::enter(source, *this.cost, cx.waker()) {
-                        Entry::Admitted(permit) => Ok(permit),
-                        Entry::Full(source) => {
-                            Err(source.metrics().telemetry.reject(Reason::BulkheadFull))
-                        }
+                    match Wait::enter(source, this.cost.permits(), cx.waker()) {
+                        Entry::Taken(source) => Ok(source),
+                        Entry::Rejected(rejected) => Err(rejected),
                         Entry::Waiting(wait) => {
-                            let (timer, reason) = timer(*this.max_wait);
-                            this.state.set(State::Waiting {
-                                wait,
-                                timer,
-                                reason,
-                            });
+                            this.state.set(State::Waiting(wait));
                             continue;
                         }
                     }
                 }
-                StateProj::Waiting {
-                    wait,
-                    timer,
-                    reason,
-                } => match wait.poll(cx) {
-                    Poll::Ready(Ok(permit)) => {
-                        if let Some(timer) = timer.take() {
-                            timer.recycle();
-                        }
-                        Ok(permit)
-                    }
-                    Poll::Ready(Err(Doomed)) => Err(wait
-                        .source()
-                        .metrics()
-                        .telemetry
-                        .reject(Reason::BulkheadFull)),
-                    Poll::Pending => {
-                        // With no timer the wait ends with a permit only.
-                        let Some(timer) = timer else {
-                            return Poll::Pending;
-                        };
-                        ready!(timer.poll(cx));
-                        Err(wait.source().metrics().telemetry.reject(*reason))
-                    }
-                },
+                StateProj::Waiting(wait) => ready!(wait.poll(cx)),
                 StateProj::Admitted { future, permit } => {
                     break ready!(permit.course.watch(|| future.poll(cx)));
                 }
@@ -310,7 +257,8 @@ where
                 StateProj::Done => panic!("future of a bulkhead polled after completion"),
             };
             match next {
-                Ok(permit) => {
+                Ok(source) => {
+                    let permit = Permit::taken(source, *this.cost);
                     let (service, req) = this.request.take().expect("kept until admitted");
                     let future = Oneshot::new(service, req);
                     this.state.set(State::Admitted { future, permit });
@@ -373,12 +321,4 @@ where
         let this = self.project();
         this.call.poll(this.until, cx)
     }
-}
-
-/// When the wait is over, and why: the bound of the queue or the deadline, whichever comes first.
-fn timer(max_wait: Duration) -> (Option<Timer>, Reason) {
-    let bound = (time::now().checked_add(max_wait), Reason::QueueTimeout);
-    let deadline = (Context::current().deadline(), Reason::DeadlineExceeded);
-    let (end, reason) = time::earlier(bound, deadline);
-    (end.map(Timer::until), reason)
 }

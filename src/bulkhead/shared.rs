@@ -1,10 +1,10 @@
 //! What the services of a layer share.
 
-use super::Queue;
 use crate::{
     error::Reason,
-    permits::{Discipline, Permits},
+    permits::Permits,
     pooled::PooledArc,
+    queue::{self, Queue},
     telemetry::{Ending, Gauge, Telemetry},
 };
 
@@ -18,15 +18,16 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// `reasons` are those for which the bulkhead refuses.
-    pub(super) fn new(name: &'static str, reasons: &[Reason]) -> Self {
+    pub(super) fn new(name: &'static str, queue: &Queue) -> Self {
         let endings = [
             Ending::Completed,
             Ending::Rejected,
             Ending::Abandoned,
             Ending::Panicked,
         ];
-        let telemetry = Telemetry::new("bulkhead", name, &endings, reasons);
+        let mut reasons = vec![Reason::BulkheadFull];
+        reasons.extend(queue.reasons());
+        let telemetry = Telemetry::new("bulkhead", name, &endings, &reasons);
         Self {
             in_flight: telemetry.gauge("steadfast_bulkhead_in_flight"),
             waiting: telemetry.gauge("steadfast_bulkhead_waiting"),
@@ -36,40 +37,8 @@ impl Metrics {
     }
 }
 
-/// How calls may wait; not at all without a queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pub(super) capacity: usize,
-    pub(super) discipline: Discipline,
-}
-
-impl Waiting {
-    pub(super) const NOT: Self = Self {
-        capacity: 0,
-        discipline: Discipline::Fifo,
-    };
-
-    pub(super) const fn in_queue(queue: &Queue) -> Self {
-        let Queue {
-            capacity,
-            max_wait,
-            discipline,
-        } = *queue;
-        let capacity = if max_wait.is_zero() { 0 } else { capacity };
-        Self {
-            capacity,
-            discipline,
-        }
-    }
-
-    pub(super) fn permits(self, max: usize) -> Permits {
-        Permits::new(max, self.capacity, self.discipline)
-    }
-}
-
-/// Where a call takes its permits from. The call holds it, and with it what it points to.
-pub(super) trait Source {
-    fn permits(&self) -> &Permits;
+/// Where a call takes its permits from, and what it tells of them.
+pub(super) trait Source: queue::Source {
     fn metrics(&self) -> &Metrics;
 }
 
@@ -94,14 +63,34 @@ impl Shared {
     }
 }
 
-impl Source for PooledArc<Shared> {
-    #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
-    }
+/// Makes a pointer to `permits` and `metrics` a [`Source`].
+macro_rules! source {
+    ($pointer:ty) => {
+        impl $crate::queue::Source for $pointer {
+            const FULL: $crate::error::Reason = $crate::error::Reason::BulkheadFull;
 
-    #[inline]
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
+            #[inline]
+            fn permits(&self) -> &$crate::permits::Permits {
+                &self.permits
+            }
+
+            fn telemetry(&self) -> &$crate::telemetry::Telemetry {
+                &self.metrics.telemetry
+            }
+
+            fn waiting(&self) -> &$crate::telemetry::Gauge {
+                &self.metrics.waiting
+            }
+        }
+
+        impl $crate::bulkhead::shared::Source for $pointer {
+            #[inline]
+            fn metrics(&self) -> &$crate::bulkhead::shared::Metrics {
+                &self.metrics
+            }
+        }
+    };
 }
+pub(super) use source;
+
+source!(PooledArc<Shared>);

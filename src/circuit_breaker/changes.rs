@@ -1,15 +1,12 @@
 //! Who is told of changes of state, and of what.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use tokio::sync::broadcast::{Receiver, Sender, error::RecvError};
 
 use super::{cause::Cause, mode::Mode, word::State};
 use crate::{
+    foreign,
     sync::{ConstArc, OnceLock},
     time::Instant,
 };
@@ -86,22 +83,9 @@ impl Listeners {
         if let Some(stream) = self.stream.get() {
             let _ = stream.send(*change); // nobody may be there any more
         }
-        let panics = |Listener(listener): &&Listener| is_panicking(|| listener(change));
+        let panics = |Listener(listener): &&Listener| foreign::run(|| listener(change)).is_none();
         self.listeners.iter().filter(panics).count()
     }
-}
-
-/// Runs a closure of the user's; returns whether it panicked. It may run while a call unwinds, which a
-/// second panic that got out would turn into an abort.
-fn is_panicking(f: impl FnOnce()) -> bool {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else {
-        return false;
-    };
-    // What it panicked with may panic when it is dropped.
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    true
 }
 
 /// The changes of a breaker's state, one after another; made by

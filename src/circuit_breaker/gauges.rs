@@ -3,7 +3,7 @@
 use super::{machine::Machine, mode::Mode, word::State};
 use crate::{
     sync::{Mutex, lock},
-    telemetry::{Gauge, Telemetry},
+    telemetry::{Gauge, Telemetry, show},
 };
 
 type States = [Gauge; State::ALL.len()];
@@ -67,11 +67,4 @@ impl Gauges {
 fn states(telemetry: &Telemetry) -> States {
     let states = State::ALL.map(State::as_str);
     telemetry.gauges("steadfast_circuit_breaker_state", "state", states)
-}
-
-/// Sets the gauge of `now` to one, and the others to zero.
-fn show<T: PartialEq, const N: usize>(gauges: &[Gauge; N], all: &[T; N], now: &T) {
-    for (gauge, it) in gauges.iter().zip(all) {
-        gauge.set(if it == now { 1.0 } else { 0.0 });
-    }
 }

@@ -1,12 +1,9 @@
 //! A rule of the user's own.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::fmt;
 
 use super::trip::Statistics;
-use crate::sync::ConstArc;
+use crate::{foreign, sync::ConstArc};
 
 /// Decides from what has been counted.
 #[derive(Clone)]
@@ -20,16 +17,9 @@ impl Own {
     /// Whether the breaker is to trip. A rule that panics says no, and `panicked` is called.
     ///
     /// Also runs while the thread unwinds from a panic of the inner service, or a breaker with no other
-    /// rule would never open on panics. What is caught within a destructor does not abort.
+    /// rule would never open on panics.
     pub(super) fn trips(&self, statistics: &Statistics, panicked: impl FnOnce()) -> bool {
-        // What a rule leaves behind half done is its own: we hand it nothing that it could break.
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.0)(statistics)));
-        answer.unwrap_or_else(|payload| {
-            // The payload is the user's as well, and so is its destructor.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            if let Err(payload) = dropped {
-                std::mem::forget(payload);
-            }
+        foreign::run(|| (self.0)(statistics)).unwrap_or_else(|| {
             panicked();
             false
         })

@@ -97,6 +97,8 @@ mod attempt;
 mod criticality;
 mod digits;
 mod expiring;
+#[cfg(all(test, not(steadfast_loom)))]
+mod fuzz_tests;
 mod grpc_timeout;
 mod incoming;
 mod layer;

@@ -2,7 +2,6 @@ use std::{num::NonZeroU32, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
-use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
     attempt, criticality,
@@ -135,7 +134,7 @@ fn what_does_not_fit_eight_digits_is_written_in_the_next_coarser_unit_and_trunca
 }
 
 /// One unit of a `grpc-timeout`.
-fn unit_of(text: &str) -> Duration {
+pub(super) fn unit_of(text: &str) -> Duration {
     match text.chars().last().unwrap() {
         'H' => secs(3_600),
         'M' => secs(60),
@@ -556,117 +555,4 @@ proptest! {
             seen.push((now / SLICE, refused));
         }
     }
-}
-
-// Bytes from anywhere.
-
-/// How many byte strings each parser is given: this many, or as many as the environment says.
-fn fuzz_cases() -> u64 {
-    let set = std::env::var("STEADFAST_FUZZ_CASES");
-    set.map_or(200_000, |cases| cases.parse().expect("a number of cases"))
-}
-
-/// A byte string: of any bytes, of those that matter, or one of the seeds with something changed.
-fn bytes(rng: &mut SmallRng, seeds: &[&str], buffer: &mut Vec<u8>) {
-    const TELLING: &[u8] = b"0123456789HMSmun-+ .,\xff\0";
-    buffer.clear();
-    let any_of = |rng: &mut SmallRng| TELLING[rng.random_range(0..TELLING.len())];
-    match rng.random_range(0..4) {
-        0 => {
-            let length = rng.random_range(0..24);
-            buffer.resize(length, 0);
-            rng.fill_bytes(buffer);
-        }
-        1 => {
-            let length = rng.random_range(0..24);
-            buffer.extend((0..length).map(|_| any_of(rng)));
-        }
-        _ => {
-            buffer.extend(seeds[rng.random_range(0..seeds.len())].bytes());
-            for _ in 0..rng.random_range(0..3) {
-                let at = rng.random_range(0..=buffer.len());
-                match rng.random_range(0..3) {
-                    0 => buffer.insert(at, any_of(rng)),
-                    1 if at < buffer.len() => drop(buffer.remove(at)),
-                    _ if at < buffer.len() => buffer[at] = any_of(rng),
-                    _ => buffer.truncate(at / 2),
-                }
-            }
-        }
-    }
-}
-
-/// Gives `parse` and `model` the same bytes, over and over.
-fn fuzz<T: PartialEq + std::fmt::Debug>(
-    seeds: &[&str],
-    parse: impl Fn(&[u8]) -> Option<T>,
-    model: impl Fn(&str) -> Option<T>,
-) {
-    let (mut rng, mut buffer) = (SmallRng::seed_from_u64(1), Vec::new());
-    let mut understood = 0_u64;
-    for _ in 0..fuzz_cases() {
-        bytes(&mut rng, seeds, &mut buffer);
-        let parsed = parse(&buffer);
-        understood += u64::from(parsed.is_some());
-        // What is not UTF-8 is never well formed.
-        let expected = std::str::from_utf8(&buffer).ok().and_then(&model);
-        assert_eq!(parsed, expected, "{}", buffer.escape_ascii());
-    }
-    assert!(understood > fuzz_cases() / 20, "{understood} were good");
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c: char| c.is_ascii_digit())
-}
-
-#[test]
-fn fuzz_grpc_timeout() {
-    let model = |text: &str| {
-        let unit = text.chars().last().filter(|c| "HMSmun".contains(*c))?;
-        let digits = text.strip_suffix(unit)?;
-        let fits = is_digits(digits) && digits.len() <= 8;
-        let number: u32 = fits.then(|| digits.parse().unwrap())?;
-        Some(unit_of(text) * number)
-    };
-    let seeds = ["1S", "99999999H", "12345678n", "250m", "0u", "00000007M"];
-    fuzz(&seeds, grpc_timeout::decode, model);
-}
-
-#[test]
-fn fuzz_milliseconds() {
-    let model = |text: &str| {
-        let number = is_digits(text).then(|| text.parse().unwrap_or(u64::MAX));
-        number.map(ms)
-    };
-    let seeds = [
-        "1",
-        "250",
-        "18446744073709551615",
-        "18446744073709551616",
-        "000000000000000000000001",
-    ];
-    fuzz(&seeds, millis::decode, model);
-}
-
-#[test]
-fn fuzz_attempts() {
-    let model = |text: &str| is_digits(text).then(|| text.parse::<u32>().ok()).flatten();
-    let seeds = ["0", "1", "7", "4294967295", "4294967296", "0000000000004"];
-    let of_http = |text: &str| model(text).and_then(NonZeroU32::new);
-    fuzz(&seeds, attempt::decode, of_http);
-    let of_grpc = |text: &str| model(text).map(|n| NonZeroU32::MIN.saturating_add(n));
-    fuzz(&seeds, attempt::decode_previous, of_grpc);
-}
-
-#[test]
-fn fuzz_criticality() {
-    let model = |text: &str| match text {
-        "critical_plus" => Some(Criticality::CriticalPlus),
-        "critical" => Some(Criticality::Critical),
-        "sheddable_plus" => Some(Criticality::SheddablePlus),
-        "sheddable" => Some(Criticality::Sheddable),
-        _ => None,
-    };
-    let seeds = ["critical_plus", "critical", "sheddable_plus", "sheddable"];
-    fuzz(&seeds, criticality::decode, model);
 }

@@ -24,7 +24,8 @@ pub struct Rejected {
 pub enum Reason {
     /// A circuit breaker is open, or half-open with all its probes in flight.
     CircuitOpen,
-    /// A bulkhead has all its calls in flight and its queue, if any, full.
+    /// A bulkhead has all its calls in flight and its queue, if any, full; or the call has left its place
+    /// there to a more critical one.
     BulkheadFull,
     /// The call waited for its turn as long as it was allowed to.
     QueueTimeout,
@@ -32,7 +33,7 @@ pub enum Reason {
     LimitReached,
     /// The caller, or the service as a whole, sends more than its rate.
     RateLimited,
-    /// The service sheds load.
+    /// The service sheds load, or the call has waited for too long in a queue that does not drain.
     Overloaded,
     /// The client holds calls back from a dependency that refuses too many.
     Throttled,

@@ -33,7 +33,8 @@ use crate::{
 /// **Where the status is.** In the head of a response, which is then all of it (*trailers-only*), and else
 /// in the trailers. Of a response whose status is still to come, [`Classify`] sees the head and takes it
 /// for a success; what lasts until the [end of the body](crate::http::EndOfBody) judges the trailers, as
-/// [`trailers`](Self::trailers) does.
+/// [`trailers`](Self::trailers) does. Trailers before any message can be
+/// [made part of the head](super::TrailersOnlyLayer).
 /// A response that did not come from a gRPC server, but from a proxy before it, has neither: then its HTTP
 /// status counts for [the code that gRPC gives it][mapping], and what HTTP has to say about coming back,
 /// such as `Retry-After`, is heeded.

@@ -1,8 +1,10 @@
 //! gRPC: what a status says about a service, and refusals as [`tonic::Status`].
 //!
 //! At a client, [`GrpcClassifier`] tells every layer what a failure is, and what the server said about
-//! trying again. At a server, [`AnswerRefusalsLayer`] stands outermost and answers what the layers below it
-//! refused. All services of this crate keep the [name](tonic::server::NamedService) of what they wrap.
+//! trying again; [`retry`] begins a retry that goes by it, and [`TrailersOnlyLayer`] has errors seen that come
+//! in trailers before any message. At a server, [`AnswerRefusalsLayer`] stands outermost and answers what
+//! the layers below it refused. All services of this crate keep the [name](tonic::server::NamedService) of
+//! what they wrap.
 //!
 //! # Refusals as statuses
 //!
@@ -71,10 +73,16 @@
 
 mod answer;
 mod classifier;
+#[cfg(all(test, not(steadfast_loom)))]
+mod fuzz_tests;
 mod named;
 mod pushback;
+mod retry;
 mod status;
+mod trailers_only;
 
 pub use answer::AnswerRefusalsLayer;
 pub use classifier::GrpcClassifier;
+pub use retry::{Replayable, retry};
 pub use status::StatusAnswer;
+pub use trailers_only::{TrailersOnly, TrailersOnlyBody, TrailersOnlyFuture, TrailersOnlyLayer};

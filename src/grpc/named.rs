@@ -2,13 +2,17 @@
 
 use tonic::server::NamedService;
 
+use super::TrailersOnly;
 use crate::{
+    adaptive::{Adaptive, QueuedAdaptive},
     bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
     error::Lift,
-    http::{AnswerRefusals, BodyTimeout, Replay},
+    http::{AnswerRefusals, BodyTimeout, LoadReport, Replay},
+    load_shed::LoadShed,
     retry::Retry,
+    throttle::{KeyedThrottle, Throttle},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
@@ -23,6 +27,7 @@ macro_rules! keep_name {
 }
 
 keep_name! {
+    Adaptive<S, C, F, U>;
     AnswerRefusals<S, A>;
     BackPressureCircuitBreaker<S, C, U>;
     BodyTimeout<S, E>;
@@ -33,12 +38,18 @@ keep_name! {
     FollowingTimeout<S, C>;
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
+    KeyedThrottle<S, K, F, C, U>;
     Lift<S>;
+    LoadReport<S>;
+    LoadShed<S, P, U>;
     Propagate<S>;
+    QueuedAdaptive<S, C, F, U>;
     QueuedBulkhead<S, W, U>;
     QueuedKeyedBulkhead<S, K, F, W, U>;
     ReadyTimeout<S, L>;
     Replay<S>;
-    Retry<S, C, Q, D>;
+    Retry<S, C, Q, D, U>;
+    Throttle<S, C, U>;
     Timeout<S, L>;
+    TrailersOnly<S>;
 }

@@ -86,8 +86,11 @@ mod body;
 mod classifier;
 mod custom;
 mod field;
+#[cfg(all(test, not(steadfast_loom)))]
+mod fuzz_tests;
 pub(crate) mod hint;
 mod idempotent;
+mod load_report;
 mod never_sent;
 mod presets;
 mod problem;
@@ -107,6 +110,7 @@ pub use body::{
 pub use classifier::HttpClassifier;
 pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
+pub use load_report::{LoadReport, LoadReportFuture, LoadReportLayer};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
 pub use presets::{bulkhead, circuit_breaker};
 pub use refusal::{IntoRefusal, Refusal};

@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::{Refusal, hint, retry_after};
-use crate::classify::Hint;
+use crate::{classify::Hint, error::Reason};
 
 impl Refusal {
     /// The response that says so, with itself in the extensions.
@@ -26,8 +26,12 @@ impl Refusal {
     /// **The body** is `application/problem+json` with the members `title`, `status`, `detail`, and
     /// two of our own: `layer`, the name of the layer, and `reason`, which is
     /// [what programs should look at](Self::reason). So the names of layers are visible to clients.
-    /// The `type` is `about:blank`: what the status says is all that is said; a type of our own would
-    /// be an address under which nobody answers.
+    /// The `type` is one of those that the IETF's draft-ietf-httpapi-ratelimit-headers defines, as it stood
+    /// in May 2026, where one says what happened: `quota-exceeded` for
+    /// [`Reason::RateLimited`](crate::Reason::RateLimited), with the name of the layer in `violated-policies`,
+    /// and `temporary-reduced-capacity` for [`Reason::Overloaded`](crate::Reason::Overloaded). Else it is
+    /// `about:blank`: what the status says is all that is said; a type of our own would be an address under
+    /// which nobody answers.
     #[must_use]
     pub fn to_response<B: From<String>>(&self) -> Response<B> {
         let mut response = Response::new(self.problem().into());
@@ -52,16 +56,36 @@ impl Refusal {
 
     fn problem(&self) -> String {
         let status = self.status();
-        format!(
-            r#"{{"type":"about:blank","title":{},"status":{},"detail":{},"layer":{},"reason":{}}}"#,
-            Quoted(status.canonical_reason().unwrap_or_default()),
+        let of_status = status.canonical_reason().unwrap_or_default();
+        let (kind, title) = match self {
+            Self::Rejected(rejected) => match rejected.reason() {
+                Reason::RateLimited => (QUOTA_EXCEEDED, "Quota Exceeded"),
+                Reason::Overloaded => (REDUCED_CAPACITY, "Temporary Reduced Capacity"),
+                _ => (NO_TYPE, of_status),
+            },
+            Self::TimedOut(_) => (NO_TYPE, of_status),
+        };
+        let layer = Quoted(self.layer());
+        let mut problem = format!(
+            r#"{{"type":{},"title":{},"status":{},"detail":{},"layer":{layer},"reason":{}"#,
+            Quoted(kind),
+            Quoted(title),
             status.as_u16(),
             Quoted(&self.to_string()),
-            Quoted(self.layer()),
             Quoted(self.reason()),
-        )
+        );
+        if kind == QUOTA_EXCEEDED {
+            let _infallible = write!(problem, r#","violated-policies":[{layer}]"#);
+        }
+        problem.push('}');
+        problem
     }
 }
+
+const NO_TYPE: &str = "about:blank";
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+const REDUCED_CAPACITY: &str =
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 
 /// A string as JSON writes it (RFC 8259, section 7).
 struct Quoted<'a>(&'a str);

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::Wake,
+    time::Duration,
 };
 
 use loom::thread;
@@ -39,16 +40,46 @@ struct Waiter {
     bell: Arc<Bell>,
 }
 
-fn permits(limit: usize, capacity: usize) -> Arc<Permits> {
-    Arc::new(Permits::new(limit, capacity, Discipline::Fifo))
+/// Always says the same.
+struct Still(u64);
+
+impl Clock for Still {
+    fn nanos(&self) -> u64 {
+        self.0
+    }
 }
 
-fn ask_for(permits: &Permits, slots: u32) -> Result<Waiter, Asked> {
+type Permits = super::Permits<Still>;
+
+const NOW: u64 = 1_000;
+
+fn with(limit: usize, capacity: usize, change: impl FnOnce(&mut Rules)) -> Arc<Permits> {
+    let mut rules = Rules::new(Order::Fifo, capacity, Duration::MAX);
+    change(&mut rules);
+    Arc::new(Permits::new(limit, rules, Still(NOW)))
+}
+
+fn permits(limit: usize, capacity: usize) -> Arc<Permits> {
+    with(limit, capacity, |_| {})
+}
+
+/// Asks for slots as somebody of a class who may wait until then.
+fn ask_as(permits: &Permits, slots: u32, class: Criticality, last: u64) -> Result<Waiter, Asked> {
+    if permits.try_take(slots) {
+        return Err(Asked::Taken);
+    }
     let bell = Arc::new(Bell::default());
-    match permits.take_or_queue(slots, &bell.clone().into()) {
+    let now = 0;
+    match permits.take_or_queue(slots, &bell.clone().into(), || {
+        Some(Ask { class, now, last })
+    }) {
         Asked::Queued(place) => Ok(Waiter { place, slots, bell }),
         asked => Err(asked),
     }
+}
+
+fn ask_for(permits: &Permits, slots: u32) -> Result<Waiter, Asked> {
+    ask_as(permits, slots, Criticality::Critical, u64::MAX)
 }
 
 fn ask(permits: &Permits) -> Result<Waiter, Asked> {
@@ -70,6 +101,14 @@ fn assert_served(permits: &Permits, waiter: Waiter) {
     let polled = permits.poll_place(&place, Waker::noop());
     assert_eq!(polled, Poll::Ready(Ok(())), "the slots have not come");
     permits.give_back(slots);
+}
+
+/// Whoever waits knows that he waits no longer, and why.
+fn assert_unserved(permits: &Permits, waiter: Waiter, why: Unserved) {
+    let Waiter { place, bell, .. } = waiter;
+    assert!(bell.0.load(SeqCst), "the bell did not ring");
+    let polled = permits.poll_place(&place, Waker::noop());
+    assert_eq!(polled, Poll::Ready(Err(why)));
 }
 
 /// All slots are there again, and no more than all.
@@ -403,7 +442,7 @@ fn one_for_two_is_served_or_told_that_the_limit_is_now_one_but_not_forgotten() {
         assert!(first.bell.0.load(SeqCst), "the bell did not ring");
         match permits.poll_place(&first.place, Waker::noop()) {
             Poll::Ready(Ok(())) => permits.give_back(2),
-            Poll::Ready(Err(Doomed)) => {}
+            Poll::Ready(Err(why)) => assert_eq!(why, Unserved::Doomed),
             Poll::Pending => panic!("neither served nor told"),
         }
         assert_served(&permits, second);
@@ -424,4 +463,157 @@ fn one_for_two_who_leaves_while_told_that_the_limit_is_now_one_takes_nothing_alo
         permits.give_back(1);
         assert_whole(&permits, 1);
     });
+}
+
+#[test]
+fn one_whose_time_is_up_gets_no_slot_and_the_next_does_whoever_is_faster() {
+    for leaves in [false, true] {
+        explore(4, move || {
+            let permits = permits(1, 2);
+            assert!(permits.try_take(1));
+            let late = ask_as(&permits, 1, Criticality::Critical, NOW - 1).unwrap();
+            let next = queue(&permits);
+            let holder = permits.clone();
+            let holder = thread::spawn(move || holder.give_back(1));
+            if leaves {
+                // His own timer tells him so.
+                permits.leave(late.place);
+                holder.join().unwrap();
+            } else {
+                holder.join().unwrap();
+                assert_unserved(&permits, late, Unserved::Late);
+            }
+            assert_served(&permits, next);
+            assert_whole(&permits, 1);
+        });
+    }
+}
+
+#[test]
+fn a_more_critical_newcomer_and_a_slot_that_comes_back_leave_each_with_one_end() {
+    explore(4, || {
+        let permits = with(1, 1, |rules| rules.by_criticality = true);
+        assert!(permits.try_take(1));
+        let waiter = ask_as(&permits, 1, Criticality::Sheddable, u64::MAX).unwrap();
+        let holder = permits.clone();
+        let holder = thread::spawn(move || holder.give_back(1));
+        let newcomer = ask_as(&permits, 1, Criticality::Critical, u64::MAX);
+        holder.join().unwrap();
+        match newcomer {
+            // The slot had come back, and was for who is next.
+            Err(asked) => {
+                assert!(matches!(asked, Asked::Taken), "there is a place to be had");
+                permits.give_back(1);
+                assert_served(&permits, waiter);
+            }
+            Ok(newcomer) => {
+                assert!(waiter.bell.0.load(SeqCst), "the bell did not ring");
+                match permits.poll_place(&waiter.place, Waker::noop()) {
+                    Poll::Ready(Ok(())) => permits.give_back(1),
+                    Poll::Ready(Err(why)) => assert_eq!(why, Unserved::Evicted),
+                    Poll::Pending => panic!("neither served nor evicted"),
+                }
+                assert_served(&permits, newcomer);
+            }
+        }
+        assert_whole(&permits, 1);
+    });
+}
+
+#[test]
+fn one_who_leaves_while_a_more_critical_newcomer_takes_the_place_takes_nothing_along() {
+    explore(4, || {
+        let permits = with(1, 1, |rules| rules.by_criticality = true);
+        assert!(permits.try_take(1));
+        let waiter = ask_as(&permits, 1, Criticality::Sheddable, u64::MAX).unwrap();
+        let other = permits.clone();
+        let other = thread::spawn(move || other.leave(waiter.place));
+        let newcomer = ask_as(&permits, 1, Criticality::Critical, u64::MAX);
+        other.join().unwrap();
+        let newcomer = newcomer.expect("there is a place, or one to be had");
+        permits.give_back(1);
+        assert_served(&permits, newcomer);
+        assert_whole(&permits, 1);
+    });
+}
+
+#[test]
+fn two_more_critical_newcomers_evict_two_and_no_more() {
+    explore(3, || {
+        let permits = with(1, 2, |rules| rules.by_criticality = true);
+        assert!(permits.try_take(1));
+        let of = |permits: &Permits, class| ask_as(permits, 1, class, u64::MAX);
+        let waiters = [(); 2].map(|()| of(&permits, Criticality::Sheddable).unwrap());
+        let other = permits.clone();
+        let other = thread::spawn(move || of(&other, Criticality::Critical).unwrap());
+        let newcomers = [
+            of(&permits, Criticality::Critical).unwrap(),
+            other.join().unwrap(),
+        ];
+        assert_eq!(permits.load().waiting, 2);
+        for waiter in waiters {
+            assert_unserved(&permits, waiter, Unserved::Evicted);
+        }
+        permits.give_back(1);
+        for newcomer in newcomers {
+            // In whichever order they came: one gives back what the other gets.
+            if newcomer.bell.0.load(SeqCst) {
+                assert_served(&permits, newcomer);
+            } else {
+                permits.leave(newcomer.place);
+            }
+        }
+        assert_whole(&permits, 1);
+    });
+}
+
+#[test]
+fn one_who_has_waited_too_long_is_told_so_once_and_the_slot_goes_on() {
+    explore(4, || {
+        let permits = with(1, 3, |rules| {
+            rules.is_controlled = true;
+            (rules.target, rules.interval) = (1, 2);
+        });
+        // After an interval in which all waited for long, its first turn has come.
+        {
+            let mut queue = lock(&permits.queue);
+            queue.codel.turn(NOW - 3, [Some(9); 4], &permits.rules);
+            queue.codel.turn(NOW, [Some(9); 4], &permits.rules);
+        }
+        assert!(permits.try_take(1));
+        permits.update(|word| {
+            Some(Word {
+                had_room: false,
+                ..word
+            })
+        });
+        let waiters = [(); 2].map(|()| queue_since(&permits, NOW - 9));
+        let next = queue_since(&permits, NOW);
+        let holder = permits.clone();
+        let holder = thread::spawn(move || holder.give_back(1));
+        let [first, second] = waiters;
+        permits.leave(second.place);
+        holder.join().unwrap();
+        assert_unserved(&permits, first, Unserved::Stale);
+        assert_served(&permits, next);
+        assert_whole(&permits, 1);
+    });
+}
+
+/// Queues as one who came a while ago.
+fn queue_since(permits: &Permits, now: u64) -> Waiter {
+    let bell = Arc::new(Bell::default());
+    let ask = Ask {
+        class: Criticality::Critical,
+        now,
+        last: u64::MAX,
+    };
+    match permits.take_or_queue(1, &bell.clone().into(), || Some(ask)) {
+        Asked::Queued(place) => Waiter {
+            place,
+            slots: 1,
+            bell,
+        },
+        asked => panic!("{asked:?}"),
+    }
 }

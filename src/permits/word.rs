@@ -1,12 +1,15 @@
 //! Limit, taken and waiting in one word, and the steps from one to the next.
 
-/// 21 bits each. A step returns `None` where it cannot be made. Nobody asks for more slots than
-/// [`MAX`](Self::MAX) and one, so sums do not overflow.
+/// 21 bits each, and one more. A step returns `None` where it cannot be made. Nobody asks for more slots
+/// than [`MAX`](Self::MAX) and one, so sums do not overflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) limit: u32,
     pub(crate) taken: u32,
     pub(crate) waiting: u32,
+    /// Whether slots were free for somebody since somebody last began to wait where nobody did. Set in
+    /// the same step that takes them, it costs who takes them nothing.
+    pub(super) had_room: bool,
 }
 
 impl Word {
@@ -18,11 +21,13 @@ impl Word {
             limit: limit.min(Self::MAX as usize) as u32,
             taken: 0,
             waiting: 0,
+            had_room: false,
         }
     }
 
     pub(super) const fn pack(self) -> u64 {
-        (self.limit as u64) << (2 * Self::BITS)
+        (self.had_room as u64) << (3 * Self::BITS)
+            | (self.limit as u64) << (2 * Self::BITS)
             | (self.taken as u64) << Self::BITS
             | self.waiting as u64
     }
@@ -33,6 +38,7 @@ impl Word {
             limit: (word >> (2 * Self::BITS) & mask) as u32,
             taken: (word >> Self::BITS & mask) as u32,
             waiting: (word & mask) as u32,
+            had_room: word >> (3 * Self::BITS) != 0,
         }
     }
 
@@ -43,15 +49,16 @@ impl Word {
 
     /// Takes `slots` where they are free and nobody waits.
     pub(super) fn take(self, slots: u32) -> Option<Self> {
-        if self.waiting == 0 {
-            self.overtake(slots)
-        } else {
-            None
+        if self.waiting > 0 {
+            return None;
         }
+        let taken = self.grant(slots)?;
+        let had_room = true;
+        Some(Self { had_room, ..taken })
     }
 
-    /// Takes `slots` where they are free, also past those who wait.
-    pub(super) fn overtake(self, slots: u32) -> Option<Self> {
+    /// Takes `slots` where they are free, for one who waits or is to be served before all who do.
+    pub(super) fn grant(self, slots: u32) -> Option<Self> {
         let taken = self.taken + slots;
         (taken <= self.limit).then_some(Self { taken, ..self })
     }
@@ -66,10 +73,13 @@ impl Word {
         self.limit > 0 && slots > self.limit
     }
 
-    /// Only where `may_take` declines, or a wait would begin that nobody ends.
-    pub(super) fn wait(self, may_take: impl Fn(Self) -> Option<Self>) -> Option<Self> {
-        let waiting = self.waiting + 1;
-        may_take(self).is_none().then_some(Self { waiting, ..self })
+    /// One more waits.
+    pub(super) const fn wait(self) -> Self {
+        Self {
+            waiting: self.waiting + 1,
+            had_room: false,
+            ..self
+        }
     }
 
     pub(super) fn leave(self) -> Option<Self> {
@@ -77,12 +87,8 @@ impl Word {
         Some(Self { waiting, ..self })
     }
 
-    /// Ends the wait of one who asked for `slots`: with them, or without where he is doomed.
+    /// Ends the wait of one who asked for `slots`, with them.
     pub(super) fn serve(self, slots: u32) -> Option<Self> {
-        let left = self.leave()?;
-        if self.dooms(slots) {
-            return Some(left);
-        }
-        left.overtake(slots)
+        self.leave()?.grant(slots)
     }
 }

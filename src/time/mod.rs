@@ -14,11 +14,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time since the Unix epoch, for the dates that HTTP has in its headers. For nothing else: wall
-/// clocks leap.
+/// The time since the Unix epoch, for the dates that HTTP has in its headers and for what changes with the
+/// hour on all servers at once. For nothing else: wall clocks leap.
 ///
 /// It stands still, and is moved on, with a paused clock.
-#[cfg(feature = "http")]
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -49,6 +48,18 @@ pub(crate) fn earlier<T>(
         (Some(one), Some(other)) if other < one => second,
         (None, Some(_)) => second,
         _ => first,
+    }
+}
+
+/// What pure parts ask for the time, where asking each time would cost those who need not know.
+pub(crate) trait Clock {
+    /// Nanoseconds since a moment of its own.
+    fn nanos(&self) -> u64;
+}
+
+impl Clock for Epoch {
+    fn nanos(&self) -> u64 {
+        self.nanos_now()
     }
 }
 

@@ -8,7 +8,7 @@ mod quantile;
 
 use std::{num::NonZeroU16, sync::Arc};
 
-use super::{CountWindow, Counts, EwmaWindow, Outcome, TimeWindow};
+use super::{CountWindow, Counts, EwmaWindow, Outcome, RequestWindow, Requests, TimeWindow};
 
 const MS: u64 = 1_000_000;
 
@@ -158,6 +158,46 @@ fn no_failure_is_seen_without_its_call() {
         let Counts { calls, failed, .. } = window.counts(0, 0);
         assert!(failed <= calls, "{failed} of {calls}");
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_refusal_is_counted_and_known_while_an_old_one_is_forgotten() {
+    explore(3, || {
+        let window = Arc::new(RequestWindow::new(10 * MS));
+        window.at(0).refuse();
+        let other = window.clone();
+        let other = loom::thread::spawn(move || other.at(10 * MS).refuse());
+        let seen = window.at(10 * MS).unless_clear();
+        let one = Requests {
+            accepted: 0,
+            refused: 1,
+        };
+        assert!(seen.is_none_or(|seen| seen == one), "{seen:?}");
+        other.join().unwrap();
+        assert!(!window.is_clear());
+        assert_eq!(window.at(10 * MS).unless_clear(), Some(one));
+    });
+}
+
+#[test]
+fn requests_that_end_at_once_are_all_counted() {
+    explore(3, || {
+        let window = Arc::new(RequestWindow::new(10 * MS));
+        window.at(0).accept();
+        let other = window.clone();
+        let other = loom::thread::spawn(move || {
+            other.at(10 * MS).accept();
+            other.at(10 * MS).refuse();
+        });
+        window.at(10 * MS).refuse();
+        window.at(10 * MS).accept();
+        other.join().unwrap();
+        let all = Requests {
+            accepted: 2,
+            refused: 2,
+        };
+        assert_eq!(window.at(10 * MS).unless_clear(), Some(all));
     });
 }
 

@@ -1,24 +1,29 @@
-//! Rolling counts of outcomes, by number of calls, by time, and by weights that fade with time; and a
-//! rolling quantile of durations.
+//! Rolling counts of outcomes, by number of calls, by time, and by weights that fade with time; of requests
+//! that are accepted or refused, by time; and a rolling quantile of durations, with the histogram behind it.
 //!
 //! All are pure (they take `now`), lock-free, of fixed size, and cost the same per call whatever they
-//! hold. In a single thread the first two are exact. Among threads every outcome is counted once; what
+//! hold. In a single thread the first two, and that of requests, are exact. Among threads every outcome is counted once; what
 //! one thread reads may lack an outcome that another is just recording.
 
 mod count;
 mod ewma;
+mod histogram;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
 mod quantile;
 mod ratio;
+mod requests;
+mod slices;
 #[cfg(all(test, not(steadfast_loom)))]
-mod tests;
+pub(crate) mod tests;
 mod time;
 
 pub(crate) use count::CountWindow;
 pub(crate) use ewma::EwmaWindow;
-pub(crate) use quantile::{RollingQuantile, Sample};
+pub(crate) use histogram::{Estimate, Histogram, Sample, Tally};
+pub(crate) use quantile::RollingQuantile;
 pub(crate) use ratio::Ratio;
+pub(crate) use requests::{RequestWindow, Requests};
 pub(crate) use time::TimeWindow;
 
 /// What a window remembers of a call.

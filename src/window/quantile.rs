@@ -2,91 +2,11 @@
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
-use super::Ratio;
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering::Relaxed, try_lock};
+use super::{Estimate, Histogram, Ratio, Sample, Tally};
+use crate::sync::{AtomicU64, Mutex, Ordering::Relaxed, try_lock};
 
 /// How many slices a window has.
 const SLICES: u64 = 6;
-
-/// What is shorter counts as this, in nanoseconds as a power of two: 1.02 µs.
-const FLOOR: u32 = 10;
-/// What is as long or longer counts as just below this: 73 minutes.
-const CEILING: u32 = if cfg!(steadfast_loom) { 12 } else { 42 };
-/// Buckets from one power of two to the next, as a power of two. Loom has only a few to explore.
-const STEPS: u32 = if cfg!(steadfast_loom) { 0 } else { 4 };
-
-const BUCKETS: usize = ((CEILING - FLOOR) << STEPS) as usize;
-
-/// What is known of a duration, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sample {
-    /// It was so long.
-    Exact(u64),
-    /// It was cut short, and would have been longer.
-    Cut(u64),
-}
-
-/// The index of a bucket: those between two powers of two are equally wide, as in HdrHistogram.
-#[derive(Clone, Copy, Debug)]
-struct Bucket(usize);
-
-impl Bucket {
-    const fn of(nanos: u64) -> Self {
-        let nanos = match nanos {
-            short if short < 1 << FLOOR => 1 << FLOOR,
-            long if long >= 1 << CEILING => (1 << CEILING) - 1,
-            nanos => nanos,
-        };
-        let power = nanos.ilog2();
-        let step = nanos >> (power - STEPS); // the leading one, and the step in the bits below it
-        Self((((power - FLOOR) as usize) << STEPS) + step as usize - (1 << STEPS))
-    }
-
-    const fn start(self) -> u64 {
-        let (power, step) = (self.0 >> STEPS, self.0 as u64 % (1 << STEPS));
-        (step + (1 << STEPS)) << (power as u32 + FLOOR - STEPS)
-    }
-
-    const fn end(self) -> u64 {
-        Self(self.0 + 1).start()
-    }
-
-    /// No duration in it is further from here than a 32nd of itself.
-    const fn middle(self) -> u64 {
-        self.start().midpoint(self.end())
-    }
-}
-
-/// How many durations of each bucket were exact, and how many cut.
-type Tally = [[u32; 2]; BUCKETS];
-
-/// All that was ever recorded. No count is taken back: what a slice holds is what has been added since
-/// it began, so nothing has to be emptied while others add to it. Counts go round at 2^32, which is
-/// harmless as long as no window holds as many.
-// On cache lines of its own: every call writes here, and reads what stands beside it.
-#[repr(align(64))]
-#[derive(Debug)]
-struct Counts([[AtomicU32; 2]; BUCKETS]);
-
-impl Counts {
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| Default::default()))
-    }
-
-    #[inline]
-    fn add(&self, sample: Sample) {
-        let (nanos, kind) = match sample {
-            Sample::Exact(nanos) => (nanos, 0),
-            Sample::Cut(nanos) => (nanos, 1),
-        };
-        // Relaxed: a sample brings nothing with it that others would have to see.
-        self.0[Bucket::of(nanos).0][kind].fetch_add(1, Relaxed);
-    }
-
-    fn read(&self) -> Tally {
-        std::array::from_fn(|bucket| self.0[bucket].each_ref().map(|count| count.load(Relaxed)))
-    }
-}
 
 /// A slice of time has begun.
 #[derive(Debug)]
@@ -102,11 +22,6 @@ struct Begun {
 /// over: a duration comes in within a sixth of the window, and is forgotten when it is between six and
 /// seven sixths old. Off by no more than a 32nd (3.1 %) of the true one, from 1 µs to an hour. 32 KiB, at
 /// any traffic.
-///
-/// A duration that was cut short is not lost, and is not taken for a short one: it counts as longer than
-/// it was, by the product-limit estimator (Kaplan and Meier, "Nonparametric Estimation from Incomplete
-/// Observations", 1958). Without any the estimate is the plain quantile: the least duration that is as
-/// long as that share of all, or longer.
 #[derive(Debug)]
 pub(crate) struct RollingQuantile {
     /// The share of durations that are longer.
@@ -117,7 +32,7 @@ pub(crate) struct RollingQuantile {
     turns_at: AtomicU64,
     /// What was computed last; zero for nothing.
     value: AtomicU64,
-    counts: Counts,
+    counts: Histogram,
     /// The present slice, last, and those before it that are in the window and in which anything was
     /// recorded.
     begun: Mutex<VecDeque<Begun>>,
@@ -133,15 +48,15 @@ impl RollingQuantile {
         let mut begun = VecDeque::with_capacity(SLICES as usize + 1);
         begun.push_back(Begun {
             slice: 0,
-            before: [[0; 2]; BUCKETS],
+            before: Tally::EMPTY,
         });
         Self {
-            tail: f64::from(1_000_000 - quantile.millionths()) / 1e6,
+            tail: quantile.tail(),
             minimum: minimum.into(),
             slice_nanos,
             turns_at: AtomicU64::new(slice_nanos),
             value: AtomicU64::new(0),
-            counts: Counts::new(),
+            counts: Histogram::new(),
             begun: Mutex::new(begun),
         }
     }
@@ -186,14 +101,9 @@ impl RollingQuantile {
             begun.pop_front();
         }
         let before = self.counts.read();
-        let value = begun.front().and_then(|oldest| {
-            let since = |bucket: usize, kind: usize| -> u64 {
-                before[bucket][kind]
-                    .wrapping_sub(oldest.before[bucket][kind])
-                    .into()
-            };
-            self.estimate(|bucket| [since(bucket, 0), since(bucket, 1)])
-        });
+        let value = begun
+            .front()
+            .and_then(|oldest| self.estimate(&before.since(&oldest.before)));
         begun.push_back(Begun { slice, before });
         // Relaxed, and in any order: each is right by itself.
         self.value.store(value.unwrap_or(0), Relaxed);
@@ -202,31 +112,16 @@ impl RollingQuantile {
         true
     }
 
-    /// The quantile of what `held` says of each bucket: how many were exact and how many cut.
-    fn estimate(&self, held: impl Fn(usize) -> [u64; 2]) -> Option<u64> {
-        let all = || (0..BUCKETS).map(&held);
-        if all().map(|[exact, _]| exact).sum::<u64>() < self.minimum {
+    /// The quantile of what a window holds.
+    fn estimate(&self, held: &Tally) -> Option<u64> {
+        if held.exact() < self.minimum {
             return None;
         }
-        // The share of durations that outlast the bucket, and how many are known to have reached it.
-        let mut outlasting = 1.0;
-        let mut reached: u64 = all().map(|[exact, cut]| exact + cut).sum();
-        let mut longest = 0;
-        for (bucket, [exact, cut]) in all().enumerate() {
-            if exact > 0 {
-                outlasting *= 1.0 - exact as f64 / reached as f64;
-                // For what is lost in rounding.
-                if outlasting <= self.tail + 1e-12 {
-                    return Some(Bucket(bucket).middle());
-                }
-            }
-            reached -= exact + cut;
-            if cut > 0 {
-                longest = Bucket(bucket).end();
-            }
+        match held.quantile(self.tail) {
+            Estimate::At(nanos) => Some(nanos),
+            // It has not become shorter by that so many were cut; and where it was not known, it still is
+            // not.
+            Estimate::Beyond(longest) => self.get().map(|last| last.max(longest)),
         }
-        // So many were cut that it lies beyond all that was seen. It has not become shorter by that; and
-        // where it was not known, it still is not.
-        self.get().map(|last| last.max(longest))
     }
 }

@@ -63,6 +63,11 @@ impl Ratio {
         }
     }
 
+    /// What is left of the whole.
+    pub(crate) fn tail(self) -> f64 {
+        f64::from(MILLION as u32 - self.millionths) / 1e6
+    }
+
     /// The share in millionths, for sums that must not drift.
     pub(crate) const fn millionths(self) -> u32 {
         self.millionths

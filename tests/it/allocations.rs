@@ -4,22 +4,29 @@
 //! No recorder and no subscriber is installed, so this holds telemetry to its word too.
 
 use std::{
-    future::{poll_fn, ready},
-    pin::pin,
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use allocation_counter::{AllocationInfo, measure};
 use steadfast::{
-    LiftLayer, Reason,
+    Criticality, LiftLayer, Reason,
+    adaptive::{
+        AdaptiveLayer, Aimd, Bbr, Correlated, EnvoyGradient, Gradient2, Limit, LittlesLaw,
+        Mode as AdaptiveMode, Vegas, Windows,
+    },
     backoff::Backoff,
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{
         CircuitBreakerBuilder, CircuitBreakerLayer, LatencyQuantile, Mode, Ramp, State, Thresholds,
     },
+    classify::{AnyError, Failure},
+    load_shed::{self, LoadShedLayer},
     retry::RetryLayer,
+    throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::Instant;
@@ -101,8 +108,41 @@ where
         assert_free(name, breaker.back_pressure().layer(inner.clone()));
     }
 
+    // With windows that end all the time.
+    let millis = Duration::from_millis(1);
+    let windows = Windows::default().length(millis, millis).least_calls(1);
+    let algorithms: [(&str, Box<dyn Limit>); 6] = [
+        ("vegas", Box::new(Vegas::default())),
+        ("aimd", Box::new(Aimd::default())),
+        ("gradient2", Box::new(Correlated::new(Gradient2::default()))),
+        ("envoy", Box::new(EnvoyGradient::default())),
+        ("little", Box::new(LittlesLaw::target(secs(1)).unwrap())),
+        ("bbr", Box::new(Bbr::when(|_| true))),
+    ];
+    for (name, algorithm) in algorithms {
+        let adaptive = AdaptiveLayer::builder().algorithm(algorithm);
+        let adaptive = if name.len() > 4 {
+            adaptive.sampling(windows)
+        } else {
+            adaptive
+        };
+        let adaptive = adaptive.build().unwrap();
+        assert_free(name, adaptive.layer(inner.clone()));
+        for mode in [AdaptiveMode::ObserveOnly, AdaptiveMode::Disabled] {
+            adaptive.handle().set_mode(mode);
+            assert_free(name, adaptive.layer(inner.clone()));
+        }
+    }
+
     let bulkhead = BulkheadLayer::new(8);
     let queue = Queue::fifo(8, secs(1));
+    let queued = AdaptiveLayer::builder()
+        .algorithm(Vegas::default())
+        .queue(queue);
+    assert_free(
+        "queued adaptive",
+        queued.build().unwrap().layer(inner.clone()),
+    );
     let queued = BulkheadLayer::builder(8).queue(queue).build();
     let keyed = BulkheadLayer::builder(8).keyed(100, |req: &u32| req % 10);
     let queued_keyed = keyed.clone().queue(queue);
@@ -124,7 +164,24 @@ where
     let keyed = breaker().count_window(100, rare());
     let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed breaker", keyed.layer(inner.clone()));
+    let shed = LoadShedLayer::builder().in_flight(1_000_000).gauge(|| 0.5);
+    let shed = shed.sampling_interval(Duration::from_millis(1));
+    assert_free(
+        "load shed",
+        shed.clone().build().unwrap().layer(inner.clone()),
+    );
+    let shed = shed
+        .cohort_by(|req: &u32| *req)
+        .refuse_unready_after(secs(1));
+    assert_free(
+        "load shed by user",
+        shed.build().unwrap().layer(inner.clone()),
+    );
     assert_free("retry", retry.layer(inner.clone()));
+    let throttle = || ThrottleLayer::builder(AnyError);
+    assert_free("throttle", throttle().build().unwrap().layer(inner.clone()));
+    let keyed = throttle().keyed(100, |req: &u32| req % 10).build().unwrap();
+    assert_free("keyed throttle", keyed.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
         Budget::concurrent(8),
@@ -177,6 +234,69 @@ fn a_call_that_is_waited_for_allocates_nothing() {
         .await;
         Ok(req)
     }));
+}
+
+/// One call runs, a second waits, a third takes its place or is refused; all end.
+fn queue_up<S: Service<u32>>(service: &mut S) {
+    fn poll<F: Future>(call: Pin<&mut F>) -> Poll<F::Output> {
+        call.poll(&mut Context::from_waker(Waker::noop()))
+    }
+    let [running, waiting, third] = [
+        Criticality::Critical,
+        Criticality::Sheddable,
+        Criticality::Critical,
+    ]
+    .map(|class| {
+        steadfast::Context::new()
+            .with_criticality(class)
+            .scope(service.call(0))
+    });
+    let mut running = pin!(running);
+    assert!(poll(running.as_mut()).is_pending());
+    let (mut waiting, mut third) = (pin!(waiting), pin!(third));
+    assert!(poll(waiting.as_mut()).is_pending());
+    let refused = poll(third.as_mut()).is_ready();
+    assert!(poll(running.as_mut()).is_ready());
+    if refused {
+        assert!(poll(waiting.as_mut()).is_pending());
+        assert!(poll(waiting.as_mut()).is_ready());
+    } else {
+        assert!(poll(waiting.as_mut()).is_ready(), "refused");
+        assert!(poll(third.as_mut()).is_pending());
+        assert!(poll(third.as_mut()).is_ready());
+    }
+}
+
+#[test]
+fn a_call_that_waits_in_a_queue_or_is_refused_there_allocates_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for queue in [
+        Queue::fifo(1, secs(9)),
+        Queue::codel_adaptive_lifo(1, secs(9)).by_criticality(),
+    ] {
+        // Is pending once.
+        let inner = service_fn(|req| async move {
+            let mut polls = 0;
+            poll_fn(|_| {
+                polls += 1;
+                if polls > 1 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            Ok::<u32, Error>(req)
+        });
+        let mut service = BulkheadLayer::builder(1).queue(queue).build().layer(inner);
+        (0..10).for_each(|_| queue_up(&mut service));
+        let allocated = measure(|| (0..1_000).for_each(|_| queue_up(&mut service)));
+        assert_eq!(allocated, AllocationInfo::default(), "{queue:?}");
+    }
 }
 
 #[test]
@@ -235,6 +355,23 @@ fn a_call_that_is_refused_allocates_nothing() {
     forced.handle().force_open();
     assert_refused(Reason::CircuitOpen, forced.layer(inner));
 
+    let full = AdaptiveLayer::builder()
+        .algorithm(Vegas::default())
+        .max_limit(1);
+    let full = full.build().unwrap().layer(inner);
+    let holds_the_permit = full.clone().call(0);
+    assert_refused(Reason::LimitReached, full);
+    drop(holds_the_permit);
+    // Both let pass and refused, and in the shadow.
+    for mode in [throttle::Mode::Enabled, throttle::Mode::ObserveOnly] {
+        let overloaded = |_: Result<&u32, &Error>| Failure::overload().into();
+        let throttle = ThrottleLayer::builder(overloaded).mode(mode);
+        let throttle = throttle.build().unwrap();
+        assert_free("throttled", throttle.layer(inner));
+        let snapshot = throttle.handle().snapshot(Criticality::Critical);
+        assert_eq!(snapshot.reject_probability, 0.9);
+    }
+
     let full = BulkheadLayer::new(0);
     assert_refused(Reason::BulkheadFull, full.layer(inner));
     let no_queue = Queue::fifo(0, secs(1));
@@ -242,6 +379,26 @@ fn a_call_that_is_refused_allocates_nothing() {
     assert_refused(Reason::BulkheadFull, full.layer(inner));
     let full = BulkheadLayer::builder(0).keyed(1, |_: &u32| 1);
     assert_refused(Reason::BulkheadFull, full.build().unwrap().layer(inner));
+
+    // Both sheds and lets pass, and samples meanwhile.
+    let shed = |mode| {
+        let interval = Duration::from_millis(1);
+        let shed = LoadShedLayer::builder()
+            .gauge(|| 9.0)
+            .sampling_interval(interval)
+            .mode(mode);
+        shed.build().unwrap()
+    };
+    let shed_all = shed(load_shed::Mode::Enabled);
+    let mut overloaded = shed_all.layer(inner);
+    while shed_all.handle().snapshot().shed_share < 1.0 {
+        let _ = call(&mut overloaded, 0);
+    }
+    assert_free("overloaded", overloaded);
+    assert_free(
+        "overloaded, observed",
+        shed(load_shed::Mode::ObserveOnly).layer(inner),
+    );
 
     let expired = steadfast::Context::new().with_deadline(Instant::now());
     expired.sync_scope(|| {

@@ -11,40 +11,60 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 17] = [
+const CORE: [&str; 20] = [
     "error",
+    "foreign",
     "sync",
     "pooled",
     "time",
     "rng",
     "telemetry",
+    "mode",
     "origin",
     "context",
     "classify",
     "until",
     "oneshot",
     "permits",
+    "queue",
     "window",
     "keyed",
     "backoff",
     "budget",
     "macros",
 ];
-const LAYERS: [&str; 5] = [
+const LAYERS: [&str; 8] = [
+    "adaptive",
     "bulkhead",
     "circuit_breaker",
     "deadline",
+    "load_shed",
     "retry",
+    "throttle",
     "timeout",
 ];
 const INTEGRATION: [&str; 6] = ["axum", "builder", "grpc", "http", "run", "sim"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 31] = [
+const PURE: [&str; 52] = [
     "window/",
     "backoff",
     "permits/",
     "keyed/map.rs",
+    "adaptive/aimd.rs",
+    "adaptive/bbr.rs",
+    "adaptive/correlated.rs",
+    "adaptive/envoy.rs",
+    "adaptive/gradient.rs",
+    "adaptive/gradient2.rs",
+    "adaptive/knee.rs",
+    "adaptive/limit.rs",
+    "adaptive/limiter.rs",
+    "adaptive/little.rs",
+    "adaptive/numbers.rs",
+    "adaptive/sampling.rs",
+    "adaptive/standing.rs",
+    "adaptive/vegas.rs",
     "circuit_breaker/always.rs",
     "circuit_breaker/ask.rs",
     "circuit_breaker/desk.rs",
@@ -57,6 +77,9 @@ const PURE: [&str; 31] = [
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",
     "retry/policy.rs",
+    "throttle/rule.rs",
+    "throttle/settings.rs",
+    "throttle/statistics.rs",
     "classify.rs",
     "http/field.rs",
     "http/hint.rs",
@@ -72,6 +95,10 @@ const PURE: [&str; 31] = [
     "deadline/limits.rs",
     "deadline/millis.rs",
     "deadline/outgoing.rs",
+    "load_shed/controller.rs",
+    "load_shed/priority.rs",
+    "load_shed/seen.rs",
+    "load_shed/unready.rs",
 ];
 
 struct Source {
@@ -315,10 +342,14 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
     assert!(services > 10, "they are where they are looked for");
 }
 
-/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker, or
-/// look at it; those who send a body that another may be sending too; and, without waiting for it, who
-/// begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 7] = [
+/// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
+/// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window.
+const LOCKS: [(&str, &[&str]); 11] = [
+    (
+        "adaptive/limiter.rs",
+        &["sample_call", "sample_window", "intervene", "look"],
+    ),
     ("keyed/map.rs", &["enter", "len", "keys", "all", "fmt"]),
     (
         "permits/mod.rs",
@@ -341,11 +372,14 @@ const LOCKS: [(&str, &[&str]); 7] = [
         ],
     ),
     ("circuit_breaker/gauges.rs", &["mode_changed"]),
+    ("mode.rs", &["set"]),
     (
         "http/replay/body.rs",
         &["is_replayable", "poll_frame", "is_end_stream", "size_hint"],
     ),
     ("window/quantile.rs", &["turn"]),
+    ("load_shed/shared.rs", &["sample"]),
+    ("mode.rs", &["set"]),
 ];
 
 #[test]
@@ -368,10 +402,22 @@ fn no_lock_is_taken_on_the_way_of_a_call_that_is_let_through_at_once() {
         }
     }
     // The queue's functions run only where no permit is free at once.
-    let permits = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/permits/mod.rs"));
-    let permits = permits.unwrap();
-    let asks_first = permits.find("if self.try_take(slots) {").unwrap();
-    assert!(asks_first < permits.find("lock(&self.queue)").unwrap());
+    let wait = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/wait.rs"));
+    let wait = wait.unwrap();
+    let asks_first = wait.find("if source.permits().try_take(slots) {").unwrap();
+    let queues_up = wait.find("take_or_queue(").unwrap();
+    assert!(asks_first < queues_up);
+    for source in sources()
+        .iter()
+        .filter(|source| !source.path.starts_with("permits/"))
+    {
+        let queues_up = source.code.contains("take_or_queue(");
+        assert!(
+            !queues_up || source.path == "queue/wait.rs",
+            "{}",
+            source.path
+        );
+    }
 }
 
 #[test]

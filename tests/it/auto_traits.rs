@@ -17,7 +17,17 @@ use steadfast::{
     context::Scope,
     error::{Lift, LiftFuture},
     keyed::ByRef,
+    load_shed::{
+        AtRandom, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder, LoadShedFuture,
+        LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities, SignalLoad,
+    },
+    queue::QueueDelay,
     retry::*,
+    throttle::{
+        KeyedThrottle, KeyedThrottleBuilder, KeyedThrottleFuture, KeyedThrottleHandle,
+        KeyedThrottleLayer, Throttle, ThrottleBuilder, ThrottleFuture, ThrottleHandle,
+        ThrottleLayer, ThrottleSnapshot, UncountedCall, UncountedKeyedCall,
+    },
     timeout::*,
 };
 use tower::Layer;
@@ -61,6 +71,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         BulkheadBuilder,
         BulkheadHandle,
         Queue,
+        QueueDelay,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
     type ByHost = ByRef<fn(&()) -> &str>;
@@ -99,6 +110,18 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         BackPressureCircuitBreakerLayer,
         BackPressureCircuitBreaker<Svc>,
     )>();
+    send_sync_debug::<(LoadShedLayer, LoadShedBuilder, LoadShedHandle, HeldCall)>();
+    send_sync_debug::<(
+        LoadShed<Svc>,
+        LoadShedFuture<Fut>,
+        LoadShedSnapshot,
+        SignalLoad,
+    )>();
+    send_sync_debug::<(
+        Priorities<FromContext, ByUser<ByHost>>,
+        AtRandom,
+        NoneExempt,
+    )>();
     send_sync_debug::<(RetryLayer, RetryBuilder, Retry<Svc>, Cloned, ByVerdict)>();
     send_sync_debug::<(
         TimeoutLayer,
@@ -119,10 +142,48 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         Detachable<Svc>,
         DetachableFuture<Fut>,
     )>();
+    send_sync_debug::<(
+        ThrottleLayer<AnyError>,
+        ThrottleBuilder<AnyError>,
+        ThrottleHandle,
+        ThrottleSnapshot,
+        steadfast::throttle::Mode,
+        Throttle<Svc, AnyError>,
+        ThrottleFuture<Fut, AnyError>,
+        UncountedCall,
+        UncountedKeyedCall,
+    )>();
+    send_sync_debug::<(
+        KeyedThrottleLayer<String, ByHost, AnyError>,
+        KeyedThrottleBuilder<String, ByHost, AnyError>,
+        KeyedThrottleHandle<String>,
+        KeyedThrottle<Svc, String, ByHost, AnyError>,
+        KeyedThrottleFuture<Fut, AnyError>,
+    )>();
     fn debug<T: Debug>() {}
     debug::<(QueuedBulkheadFuture<Svc, ()>, ReadyTimeoutFuture<Svc, ()>)>();
     debug::<QueuedKeyedBulkheadFuture<Svc, ()>>();
     debug::<RetryFuture<Svc, (), AnyError, Cloned>>();
+}
+
+#[test]
+fn so_is_every_public_type_of_adaptive_limits() {
+    use steadfast::adaptive::*;
+
+    send_sync_debug::<(AdaptiveLayer, QueuedAdaptiveLayer, AdaptiveBuilder<Vegas>)>();
+    send_sync_debug::<(AdaptiveHandle, AdaptiveSnapshot, HeldPermit, All, Mode)>();
+    send_sync_debug::<(
+        Adaptive<Svc>,
+        QueuedAdaptive<Svc>,
+        Sample,
+        Sampling,
+        Windows,
+    )>();
+    send_sync_debug::<AdaptiveFuture<Fut, AnyError>>();
+    send_sync_debug::<(Aimd, Vegas, Gradient, Gradient2, EnvoyGradient, LittlesLaw)>();
+    send_sync_debug::<Correlated<Gradient2>>();
+    fn debug<T: Debug>() {}
+    debug::<(QueuedAdaptiveFuture<Svc, ()>, Bbr)>();
 }
 
 #[cfg(feature = "http")]
@@ -134,6 +195,7 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(HttpClientClassifier, StatusRange, Refusal, ProblemDetails)>();
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
+    send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
     assert_eq!(size_of::<HttpClassifier>(), 0);
     small::<CustomHttpClassifier>(size_of::<usize>());
     // A refusal is as large as two of them.
@@ -178,9 +240,15 @@ fn what_carries_deadlines_is_so_too() {
 #[test]
 fn a_future_adds_no_more_than_it_needs() {
     let bare = size_of::<Fut>();
+    {
+        use steadfast::adaptive::*;
+        small::<AdaptiveFuture<Fut, AnyError>>(bare + 64);
+    }
     small::<BulkheadFuture<Fut>>(bare + 24);
     small::<KeyedBulkheadFuture<Fut>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
+    small::<ThrottleFuture<Fut, AnyError>>(bare + 40);
+    small::<LoadShedFuture<Fut>>(bare + 24);
     // A timer or an attempt, what another takes, and where the call stands.
     let again = size_of::<(Svc, Option<()>)>();
     small::<RetryFuture<Svc, (), AnyError, Cloned>>(bare + again + 88);
@@ -213,6 +281,13 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
         answers((&wrap, PropagateLayer::new(), &unwrap).layer(inner));
     }
     let timeout = || TimeoutLayer::new(second).unwrap();
+    {
+        use steadfast::adaptive::*;
+        let adaptive = AdaptiveLayer::builder().algorithm(Vegas::default());
+        answers(adaptive.clone().build().unwrap().layer(inner));
+        let queue = Queue::fifo(1, second);
+        answers(adaptive.queue(queue).build().unwrap().layer(inner));
+    }
     answers(BulkheadLayer::new(1).layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
@@ -225,7 +300,14 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     answers(breaker.back_pressure().layer(inner));
     let keyed = CircuitBreakerLayer::builder().keyed(1, local_key);
     answers(keyed.build().unwrap().layer(inner));
+    let load_shed = LoadShedLayer::builder().in_flight(1);
+    answers(load_shed.clone().build().unwrap().layer(inner));
+    let read = load_shed.cohort_by(local_key).exempt(|_: &u32| *local == 2);
+    answers(read.build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
+    let throttle = || ThrottleLayer::builder(AnyError);
+    answers(throttle().build().unwrap().layer(inner));
+    answers(throttle().keyed(1, local_key).build().unwrap().layer(inner));
     answers(timeout().layer(inner));
     answers(timeout().covering_readiness().layer(inner));
     answers(

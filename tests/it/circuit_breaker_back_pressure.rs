@@ -162,6 +162,18 @@ async fn a_ready_clone_that_is_dropped_gives_its_place_back_and_wakes_who_waits(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ready_clone_that_is_asked_again_keeps_its_place() {
+    let (mut first, _handle, _watch) = due(brittle()).await;
+    let mut second = first.clone();
+    assert!(is_ready(&mut first));
+    let (counter, waker) = CountingWaker::new();
+    assert!(!is_ready_for(&mut second, &waker));
+    assert!(is_ready(&mut first));
+    assert_eq!(counter.woken(), 0, "no place has come free");
+    send(&mut first, Act::Succeed).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_says_nothing_wakes_who_waits_for_its_place() {
     let (mut one, _, _) = due(brittle()).await;
     let mut other = one.clone();

@@ -6,7 +6,10 @@ use steadfast::{
     Error, FromRejected, FromTimedOut, LiftLayer, Limit, Reason, Rejected, TimedOut,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::CircuitBreakerLayer,
+    classify::Failure,
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
+    throttle::ThrottleLayer,
     timeout::TimeoutLayer,
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -26,7 +29,7 @@ macro_rules! ten_layers {
             .layer(TimeoutLayer::new(secs(8)).unwrap().covering_readiness())
             .layer(RetryLayer::builder().build().unwrap())
             .layer(CircuitBreakerLayer::builder().build().unwrap())
-            .layer(BulkheadLayer::new(8))
+            .layer(LoadShedLayer::builder().in_flight(8).build().unwrap())
             .layer(TimeoutLayer::new(secs(7)).unwrap())
             .layer(RetryLayer::builder().max_attempts(1).build().unwrap())
             .layer(CircuitBreakerLayer::builder().build().unwrap())
@@ -183,7 +186,18 @@ async fn every_refusal_carries_the_name_of_its_layer() {
         .name("a timeout")
         .build();
 
+    let overloaded = |_: Result<&u32, &crate::support::Error>| Failure::overload().into();
+    let throttle = ThrottleLayer::builder(overloaded).name("a throttle");
+    let throttle = throttle.minimum_rate(0.0).build().unwrap();
+    let mut throttled = throttle.layer(service.clone());
+
     let layer = |error: crate::support::Error| error.rejected().layer();
+    let refused = loop {
+        if let Err(error) = send(&mut throttled, Act::Succeed).await {
+            break error;
+        }
+    };
+    assert_eq!(layer(refused), "a throttle");
     let call = breaker.layer(service.clone()).oneshot(Act::Succeed);
     assert_eq!(layer(call.await.unwrap_err()), "a breaker");
     let call = bulkhead.layer(service.clone()).oneshot(Act::Succeed);

@@ -10,9 +10,9 @@ use steadfast::{
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, CircuitBreakerLayer},
     classify::{Failure, FailureKind, Hint},
     error::Lift,
-    grpc::{AnswerRefusalsLayer, GrpcClassifier, StatusAnswer},
-    http::{AnswerRefusals, IntoRefusal, Refusal, Replay},
-    retry::{Retry, RetryLayer},
+    grpc::{AnswerRefusalsLayer, GrpcClassifier, Replayable, StatusAnswer, TrailersOnly},
+    http::{AnswerRefusals, EndOfBody, IntoRefusal, Refusal, Replay},
+    retry::{ByVerdict, Retry, RetryLayer},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout, TimeoutLayer},
 };
 use tonic::{Code, Status, server::NamedService};
@@ -542,6 +542,9 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<QueuedBulkhead<Named>>();
     assert_named::<CircuitBreaker<Named, GrpcClassifier>>();
     assert_named::<Retry<Named, GrpcClassifier>>();
+    type Lasting<S> = Retry<S, GrpcClassifier, Replayable, ByVerdict, EndOfBody>;
+    assert_named::<Lasting<Named>>();
+    assert_named::<TrailersOnly<Named>>();
     assert_named::<Timeout<Named>>();
     assert_named::<ReadyTimeout<Named>>();
     assert_named::<BackPressureCircuitBreaker<Named>>();

@@ -388,15 +388,30 @@ fn every_refusal_has_its_response() {
             "application/problem+json"
         );
         assert_eq!(response.headers().len(), 1, "and no `Retry-After`");
-        let title = response.status().canonical_reason().unwrap();
-        let expected = serde_json::json!({
-            "type": "about:blank",
+        // Of those that the IETF's draft of rate limits has, or none.
+        let of_ietf = |name| format!("https://iana.org/assignments/http-problem-types#{name}");
+        let (kind, title) = match reason {
+            Reason::RateLimited => (of_ietf("quota-exceeded"), "Quota Exceeded"),
+            Reason::Overloaded => (
+                of_ietf("temporary-reduced-capacity"),
+                "Temporary Reduced Capacity",
+            ),
+            _ => {
+                let title = response.status().canonical_reason().unwrap();
+                ("about:blank".to_owned(), title)
+            }
+        };
+        let mut expected = serde_json::json!({
+            "type": kind,
             "title": title,
             "status": status,
             "detail": rejected.to_string(),
             "layer": "door",
             "reason": reason.as_str(),
         });
+        if reason == Reason::RateLimited {
+            expected["violated-policies"] = serde_json::json!(["door"]);
+        }
         assert_eq!(problem(&response), expected);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use allocation_counter::{AllocationInfo, measure};
 use futures_util::future::join_all;
 use steadfast::{
-    Reason,
+    Criticality, Reason,
     backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, KeyedBulkhead, KeyedBulkheadHandle, Queue},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerLayer, Mode, State, Thresholds},
@@ -114,6 +114,45 @@ async fn each_key_has_a_queue_of_its_own() {
     drop(first);
     assert!(poll_once(pin!(second)).is_pending(), "it runs");
     assert_eq!((of("b"), watch.calls()), (Some((1, 0)), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_one_key_stands_and_is_ordered_by_itself() {
+    let queue = Queue::codel(9, secs(9)).target(ms(1), ms(2)).unwrap();
+    let builder = BulkheadLayer::builder(1).queue(queue.by_criticality());
+    let (mut bulkhead, handle, watch) = keyed!(builder.keyed(10, by_ref(host)));
+    let mut begin = |host, class| {
+        let context = steadfast::Context::new().with_criticality(class);
+        let mut call = Box::pin(context.scope(bulkhead.call(To(host, Act::Hang))));
+        assert!(poll_once(call.as_mut()).is_pending());
+        call
+    };
+    let (sheddable, critical) = (Criticality::Sheddable, Criticality::Critical);
+    let (mut running, mut waiting) = (begin("a", critical), begin("a", critical));
+    for _ in 0..2 {
+        advance(ms(3)).await;
+        drop(running);
+        (running, waiting) = (waiting, begin("a", critical));
+        assert!(poll_once(running.as_mut()).is_pending());
+    }
+    let (one, mut first, mut second) = (
+        begin("b", critical),
+        begin("b", sheddable),
+        begin("b", critical),
+    );
+    advance(ms(1)).await;
+    let delay = |host| handle.get(host).unwrap().queue_delay;
+    assert!(delay("a").is_standing && !delay("b").is_standing);
+    assert_eq!((delay("a").least, delay("b").least), (ms(3), ms(0)));
+    assert_eq!((delay("a").longest, delay("b").longest), (ms(1), ms(1)));
+
+    drop(one);
+    let calls = watch.calls();
+    assert!(poll_once(first.as_mut()).is_pending());
+    assert_eq!(watch.calls(), calls, "it came first and matters less");
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert_eq!(watch.calls(), calls + 1);
+    drop((running, waiting));
 }
 
 #[tokio::test(start_paused = true)]

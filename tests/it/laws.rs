@@ -13,16 +13,19 @@ use std::{
 #[cfg(feature = "http")]
 use steadfast::deadline::{DeadlineLayer, PropagateLayer};
 use steadfast::{
+    adaptive::{AdaptiveLayer, Aimd, Gradient2},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
+    load_shed::LoadShedLayer,
     retry::RetryLayer,
+    throttle::{Mode as ThrottleMode, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
-use crate::support::{Act, CountingWaker, Error, Scripted, Watch, ms, poll_once, secs};
+use crate::support::{Act, CountingWaker, Error, Scripted, Told, Watch, ms, poll_once, secs};
 
 /// What a layer's readiness says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -282,8 +285,26 @@ laws! {
 }
 
 laws! {
+    adaptive: Inner, AdaptiveLayer::builder().algorithm(Gradient2::default()).build().unwrap();
+    // At its least, however often a call fails.
+    adaptive_with_one_permit: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .max_limit(1)
+        .build()
+        .unwrap();
+    queued_adaptive: Always, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .max_limit(2)
+        .queue(Queue::fifo(2, secs(1)))
+        .build()
+        .unwrap();
+    disabled_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .mode(steadfast::adaptive::Mode::Disabled)
+        .build()
+        .unwrap();
     bulkhead: Inner, BulkheadLayer::new(2);
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
+    controlled_bulkhead: Always, BulkheadLayer::builder(2)
+        .queue(Queue::codel_adaptive_lifo(2, secs(1)).by_criticality())
+        .build();
     weighted_bulkhead: Inner, BulkheadLayer::builder(6).weight(|_: &Act| 3).build();
     keyed_bulkhead: Inner, BulkheadLayer::builder(2).keyed(3, |_: &Act| "key").build().unwrap();
     queued_keyed_bulkhead: Always, BulkheadLayer::builder(2)
@@ -312,6 +333,23 @@ laws! {
         .mode(Mode::Disabled)
         .build()
         .unwrap();
+    load_shed: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .runtime_lag(secs(1))
+        .gauge(|| 1.0)
+        .build()
+        .unwrap();
+    load_shed_with_all_of_a_request: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .criticality(|_: &Act| steadfast::Criticality::Sheddable)
+        .cohort_by(|_: &Act| "user")
+        .exempt(|act: &Act| matches!(act, Act::Fail(_)))
+        .build()
+        .unwrap();
+    load_shed_of_what_is_not_ready: Inner, LoadShedLayer::builder()
+        .refuse_unready_after(secs(1))
+        .build()
+        .unwrap();
     retry: Inner, RetryLayer::builder().max_attempts(1).build().unwrap();
     retry_with_places: Inner, RetryLayer::builder()
         .budget(Budget::of_active(0.2).unwrap())
@@ -325,6 +363,12 @@ laws! {
         .unwrap();
     retry_with_attempts_left: Inner, RetryLayer::builder()
         .classifier(|_: Result<&u32, &Error>| steadfast::Verdict::Ignored)
+        .build()
+        .unwrap();
+    throttle: Inner, ThrottleLayer::new(Told);
+    keyed_throttle: Inner, ThrottleLayer::builder(Told).keyed(2, |_: &Act| "key").build().unwrap();
+    disabled_throttle: Inner, ThrottleLayer::builder(Told)
+        .mode(ThrottleMode::Disabled)
         .build()
         .unwrap();
     timeout: Inner, TimeoutLayer::new(secs(1)).unwrap();
@@ -354,7 +398,9 @@ mod until_the_end_of_a_body {
     use steadfast::{
         bulkhead::{HeldKeyedPermit, HeldPermit},
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
-        http::{self, BodyTimeoutLayer, GuardedBody, HttpClassifier, TimeoutBody},
+        http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
+        load_shed::HeldCall,
+        throttle::{UncountedCall, UncountedKeyedCall},
     };
     use tower::util::MapResponseLayer;
 
@@ -385,6 +431,19 @@ mod until_the_end_of_a_body {
     }
 
     laws! {
+        adaptive: Inner, http!(
+            AdaptiveLayer::builder().algorithm(Aimd::default()).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, steadfast::adaptive::HeldPermit>
+        );
+        queued_adaptive: Always, http!(
+            AdaptiveLayer::builder().algorithm(Aimd::default())
+                .max_limit(2)
+                .queue(Queue::fifo(2, secs(1)))
+                .until(EndOfBody)
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, steadfast::adaptive::HeldPermit>
+        );
         bulkhead: Inner, http!(http::bulkhead(2).build(), GuardedBody<Full<Bytes>, HeldPermit>);
         queued_bulkhead: Always, http!(
             http::bulkhead(2).queue(Queue::fifo(2, secs(1))).build(),
@@ -413,6 +472,28 @@ mod until_the_end_of_a_body {
                 .build()
                 .unwrap(),
             GuardedBody<Full<Bytes>, UnsettledKeyedCall, HttpClassifier>
+        );
+        load_shed: Inner, http!(
+            LoadShedLayer::builder().in_flight(1000).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, HeldCall>
+        );
+        load_report: Inner, http!(
+            http::LoadReportLayer::new(
+                LoadShedLayer::builder().in_flight(1).build().unwrap().handle()
+            ),
+            Full<Bytes>
+        );
+        throttle: Inner, http!(
+            ThrottleLayer::builder(HttpClassifier).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, UncountedCall, HttpClassifier>
+        );
+        keyed_throttle: Inner, http!(
+            ThrottleLayer::builder(HttpClassifier)
+                .until(EndOfBody)
+                .keyed(2, |_: &Act| "key")
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, UncountedKeyedCall, HttpClassifier>
         );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),

@@ -5,6 +5,7 @@
     reason = "the doors are for the crate; a test stands outside"
 )]
 
+mod adaptive;
 mod allocations;
 mod architecture;
 mod auto_traits;
@@ -15,12 +16,17 @@ mod circuit_breaker_modes;
 mod errors;
 mod keyed;
 mod laws;
+mod load_shed;
+mod overload;
+mod queue;
 mod regressions_of_others;
 mod retry;
 mod run;
+mod sim;
 mod stacks;
 mod support;
 mod telemetry;
+mod throttle;
 mod timeout;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -34,9 +40,7 @@ mod http;
 mod http_hints;
 #[cfg(feature = "http")]
 mod real;
+#[cfg(feature = "grpc")]
+mod relay;
 #[cfg(feature = "http")]
 mod replay;
-#[cfg(feature = "sim")]
-mod overload;
-#[cfg(feature = "sim")]
-mod sim;

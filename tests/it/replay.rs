@@ -235,6 +235,19 @@ fn the_size_is_known_where_that_of_the_recorded_body_is() {
     assert_eq!(exact(&second), (Some(0), true));
 }
 
+#[tokio::test]
+async fn a_body_with_trailers_says_no_more_of_its_length_when_it_is_sent_again() {
+    for (with, length) in [(false, Some(5)), (true, None)] {
+        let trailers = with.then(|| Piece::Trailers(trailers()));
+        let first = ReplayBody::new(pieces([data("12345")].into_iter().chain(trailers)), 1024);
+        let again = first.clone();
+        assert_eq!(first.size_hint().exact(), None);
+        all(first).await.unwrap();
+        assert_eq!(again.size_hint().exact(), length);
+        assert_eq!(again.size_hint().lower(), 5);
+    }
+}
+
 /// Whatever was sent of it before, and by how many, the sending begun last sends the whole body.
 fn the_last_sending_is_whole(lengths: &[usize], stops: &[usize], has_trailers: bool) {
     let mut content = Vec::new();

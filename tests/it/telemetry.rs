@@ -9,13 +9,16 @@ use std::{
 use metrics::with_local_recorder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use steadfast::{
-    Context,
+    Context, Criticality,
+    adaptive::{self, AdaptiveLayer, Limit, Sample, Sampling},
     backoff::{Backoff, Jitter},
     budget::Budget,
     bulkhead::{BulkheadLayer, Queue, QueuedBulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, Mode},
     classify::Failure,
+    load_shed::{LoadShedLayer, Mode as LoadShedMode},
     retry::{CloneRequest, RetryLayer},
+    throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::advance;
@@ -279,6 +282,37 @@ async fn a_bulkhead_tells_its_permits_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bulkhead_tells_what_its_queue_refuses_because_it_stands() {
+    let (layer, metrics) = Metrics::record(|| {
+        let queue = Queue::codel(9, secs(9)).target(ms(1), ms(2)).unwrap();
+        BulkheadLayer::builder(1).name("db").queue(queue).build()
+    });
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut begin = || {
+        let mut call = Box::pin(bulkhead.call(Act::Hang));
+        assert!(poll_once(call.as_mut()).is_pending());
+        call
+    };
+    let (mut running, mut waiting) = (begin(), begin());
+    for _ in 0..2 {
+        advance(ms(3)).await;
+        drop(running);
+        (running, waiting) = (waiting, begin());
+        assert!(poll_once(running.as_mut()).is_pending());
+    }
+    let mut late = begin();
+    advance(ms(3)).await;
+    drop(running);
+    assert!(poll_once(waiting.as_mut()).is_pending(), "the first runs");
+    drop(waiting);
+    assert!(poll_once(late.as_mut()).is_ready());
+    let all = metrics.take();
+    let rejected = [(r#"rejected_total["bulkhead", "overloaded"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+    assert_metrics(&all, "bulkhead", &[("bulkhead_limit[]", 1.0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn its_gauges_are_right_again_after_a_drop_a_panic_and_a_wait_in_vain() {
     let (layer, metrics) = small_bulkhead();
     let mut bulkhead = layer.layer(Scripted::new().0);
@@ -500,6 +534,201 @@ async fn a_call_whose_own_functions_panic_is_told_of_too() {
     assert_metrics(&metrics.take(), "calls", &calls);
 }
 
+/// Says two, and panics where anything was dropped.
+struct Two;
+
+impl Limit for Two {
+    fn next(&mut self, _: f64, sample: &Sample) -> f64 {
+        assert_eq!(sample.dropped, 0, "as told");
+        2.0
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling::EveryCall
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_tells_how_calls_end_and_what_it_has_come_to() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = AdaptiveLayer::builder()
+            .algorithm(Two)
+            .name("db")
+            .initial_limit(1);
+        builder.classifier(Told).build().unwrap()
+    });
+    let mut service = layer.layer(Scripted::new().0);
+    let say = |verdict| Act::Say(verdict);
+    let gauges = [
+        ("adaptive_limit[]", 1.0),
+        (r#"adaptive_mode["enabled"]"#, 1.0),
+    ];
+    assert_metrics(&metrics.take(), "adaptive", &gauges);
+
+    send(&mut service, Act::Take(secs(3))).await.unwrap();
+    send(&mut service, say(Failure::overload().into()))
+        .await
+        .unwrap_err();
+    send(&mut service, say(steadfast::Verdict::Ignored))
+        .await
+        .unwrap_err();
+    send_and_drop(&mut service, Act::Hang).await;
+    let late = Context::new().with_timeout(ms(0));
+    late.scope(send_and_drop(&mut service, Act::Hang)).await;
+    send_contained(&service, Act::Panic).await.unwrap_err();
+    let running = [(); 2].map(|()| {
+        assert!(poll_once(std::pin::pin!(service.ready())).is_ready());
+        service.call(Act::Hang)
+    });
+    send(&mut service, Act::Succeed).await.unwrap_err();
+    layer.handle().set_mode(adaptive::Mode::ObserveOnly);
+    send(&mut service, Act::Succeed).await.unwrap();
+    let all = metrics.take();
+    let gauges = [
+        ("adaptive_in_flight[]", 2.0),
+        ("adaptive_latency_seconds[]", 3.0),
+        ("adaptive_limit[]", 2.0),
+        (r#"adaptive_mode["observe_only"]"#, 1.0),
+        ("adaptive_spared_total[]", 1.0),
+    ];
+    assert_metrics(&all, "adaptive", &gauges);
+    let calls = [
+        (r#"calls_total["adaptive", "abandoned"]"#, 1.0),
+        (r#"calls_total["adaptive", "abandoned_late"]"#, 1.0),
+        (r#"calls_total["adaptive", "failure"]"#, 1.0),
+        (r#"calls_total["adaptive", "ignored"]"#, 1.0),
+        (r#"calls_total["adaptive", "panicked"]"#, 1.0),
+        (r#"calls_total["adaptive", "rejected"]"#, 1.0),
+        (r#"calls_total["adaptive", "success"]"#, 2.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["adaptive", "limit_reached"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+    drop(running);
+
+    let events = events.0.lock().unwrap();
+    let expected = [
+        r#"limit changed layer="adaptive" name="db" from=1 to=2"#,
+        r#"limit algorithm panicked layer="adaptive" name="db""#,
+        r#"limit algorithm panicked layer="adaptive" name="db""#,
+        r#"call rejected layer="adaptive" name="db" reason="limit_reached""#,
+        r#"mode changed layer="adaptive" name="db" from="enabled" to="observe_only""#,
+        r#"call would be rejected layer="adaptive" name="db" reason="limit_reached""#,
+    ];
+    assert_eq!(*events, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_tells_what_it_counts_and_with_which_probability_it_refuses() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = ThrottleLayer::builder(Told).name("db").minimum_rate(0.0);
+        layer.seed(1).build().unwrap()
+    });
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mode = (r#"throttle_mode["enabled"]"#, 1.0);
+    assert_metrics(&metrics.take(), "throttle", &[mode]);
+    let mut throttle = layer.layer(Scripted::new().0);
+    send(&mut throttle, Act::Succeed).await.unwrap();
+    send(&mut throttle, Act::Fail(1)).await.unwrap_err();
+    send_and_drop(&mut throttle, Act::Hang).await;
+    send_contained(&throttle, Act::Panic).await.unwrap_err();
+    let overloaded = || Act::Say(Failure::overload().into());
+    let (mut sent, mut refused) = (0.0, 0.0);
+    while refused < 2.0 {
+        match send(&mut throttle, overloaded()).await {
+            Err(Error::Rejected(_)) => refused += 1.0,
+            _ => sent += 1.0,
+        }
+    }
+    let requests = 2.0 + sent + refused;
+    let all = metrics.take();
+    let before_the_last = (requests - 1.0 - 2.0 * 2.0) / requests;
+    let told = [
+        (
+            r#"throttle_reject_probability["critical"]"#,
+            before_the_last,
+        ),
+        (r#"throttle_requests_total["accepted"]"#, 2.0),
+        (r#"throttle_requests_total["overloaded"]"#, sent),
+        (r#"throttle_requests_total["refused"]"#, 2.0),
+    ];
+    assert_metrics(&all, "throttle", &told);
+    let calls = [
+        (r#"calls_total["throttle", "abandoned"]"#, 1.0),
+        (r#"calls_total["throttle", "failure"]"#, 1.0 + sent),
+        (r#"calls_total["throttle", "panicked"]"#, 1.0),
+        (r#"calls_total["throttle", "rejected"]"#, 2.0),
+        (r#"calls_total["throttle", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["throttle", "throttled"]"#, 2.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    layer.handle().set_mode(throttle::Mode::ObserveOnly);
+    let mode = (r#"throttle_mode["observe_only"]"#, 1.0);
+    assert_metrics(&metrics.take(), "throttle_mode", &[mode]);
+    let mut spared = 0.0;
+    while spared == 0.0 {
+        send(&mut throttle, overloaded()).await.unwrap_err();
+        let all = metrics.take();
+        spared = *all.get("throttle_spared_total[]").unwrap_or(&0.0);
+        assert_metrics(&all, "rejected", &[]);
+        assert_eq!(all[r#"calls_total["throttle", "failure"]"#], 1.0);
+    }
+    layer.handle().set_mode(throttle::Mode::Disabled);
+    send(&mut throttle, overloaded()).await.unwrap_err();
+    let all = metrics.take();
+    assert_metrics(&all, "calls", &[]);
+    assert_metrics(&all, "throttle_requests", &[]);
+
+    layer.handle().set_mode(throttle::Mode::Enabled);
+    advance(secs(120)).await;
+    send(&mut throttle, Act::Succeed).await.unwrap();
+    assert_metrics(&metrics.take(), "throttle_reject", &[]); // zero
+    let of = r#"layer="throttle" name="db""#;
+    let expected = [
+        format!(r#"call rejected {of} reason="throttled""#),
+        format!(r#"call rejected {of} reason="throttled""#),
+        format!(r#"mode changed {of} from="enabled" to="observe_only""#),
+        format!(r#"call would be rejected {of} reason="throttled""#),
+        format!(r#"mode changed {of} from="observe_only" to="disabled""#),
+        format!(r#"mode changed {of} from="disabled" to="enabled""#),
+    ];
+    assert_eq!(*events.0.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keyed_throttles_tell_of_all_keys_together_and_of_no_probability() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = ThrottleLayer::builder(Told).name("db");
+        layer
+            .keyed(2, |act: &Act| std::mem::discriminant(act))
+            .build()
+            .unwrap()
+    });
+    let mut throttle = layer.layer(Scripted::new().0);
+    for act in [Act::Succeed, Act::Fail(1), Act::FailTimes(0)] {
+        let _ = send(&mut throttle, act).await;
+    }
+    let all = metrics.take();
+    let told = [
+        (r#"throttle_mode["enabled"]"#, 1.0),
+        (r#"throttle_requests_total["accepted"]"#, 3.0),
+    ];
+    assert_metrics(&all, "throttle", &told);
+    let keys = [
+        (r#"keys["throttle"]"#, 2.0),
+        (r#"keys_evicted_total["throttle"]"#, 1.0),
+    ];
+    assert_metrics(&all, "keys", &keys);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timeout_tells_how_calls_end() {
     let (layer, metrics) =
@@ -707,6 +936,86 @@ async fn a_deadline_tells_what_was_left_what_was_too_late_and_what_could_not_be_
     assert_metrics(&metrics.take(), "calls", &calls);
 }
 
+#[tokio::test(start_paused = true)]
+async fn load_shedding_tells_how_loaded_the_server_is_and_whom_it_sheds() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (layer, metrics) = Metrics::record(|| {
+        LoadShedLayer::builder()
+            .name("db")
+            .gauge(|| 3.0)
+            .min_admitted_share(0.0)
+            .refuse_unready_after(ms(0))
+            .build()
+            .unwrap()
+    });
+    let (inner, watch) = Scripted::new();
+    let mut service = layer.layer(inner);
+    watch.be_unready(1);
+    send(&mut service, Act::Succeed).await.unwrap_err();
+    send(&mut service, Act::Succeed).await.unwrap();
+    send_and_drop(&mut service, Act::Hang).await;
+    send_contained(&service, Act::Panic).await.unwrap_err();
+    let full = layer.layer(BulkheadLayer::new(0).layer(Scripted::new().0));
+    full.oneshot(Act::Succeed).await.unwrap_err();
+    let calls = [
+        (r#"calls_total["load_shed", "abandoned"]"#, 1.0),
+        (r#"calls_total["load_shed", "completed"]"#, 1.0),
+        (r#"calls_total["load_shed", "panicked"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected_below"]"#, 1.0),
+    ];
+    let all = metrics.take();
+    assert_metrics(&all, "calls", &calls);
+    let unready = [("load_shed_unready_total[]", 1.0)];
+    assert_metrics(&all, "load_shed_unready", &unready);
+
+    let sheddable = Context::new().with_criticality(Criticality::Sheddable);
+    while layer.handle().admitted_share(Criticality::Sheddable) > 0.0 {
+        let mut calls: Vec<_> = (0..10).map(|_| service.clone()).collect();
+        for service in &mut calls {
+            send_and_drop(service, Act::Hang).await;
+            let _ = sheddable.scope(send(service, Act::Succeed)).await;
+        }
+        advance(ms(20)).await;
+    }
+    metrics.take();
+    events.0.lock().unwrap().clear();
+    let call = send(&mut service, Act::Succeed);
+    sheddable.scope(call).await.unwrap_err().rejected();
+    layer.handle().set_mode(LoadShedMode::ObserveOnly);
+    let call = send(&mut service, Act::Succeed);
+    sheddable.scope(call).await.unwrap();
+    advance(ms(20)).await;
+    let shed_share = layer.handle().snapshot().shed_share;
+
+    let all = metrics.take();
+    let own = [
+        (r#"load_shed_load["gauge"]"#, 3.0),
+        (r#"load_shed_mode["observe_only"]"#, 1.0),
+        ("load_shed_shed_share[]", shed_share),
+        (r#"load_shed_shed_total["sheddable"]"#, 2.0),
+        ("load_shed_spared_total[]", 1.0),
+    ];
+    assert_metrics(&all, "load_shed", &own);
+    let calls = [
+        (r#"calls_total["load_shed", "completed"]"#, 1.0),
+        (r#"calls_total["load_shed", "rejected"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+    let rejected = [(r#"rejected_total["load_shed", "overloaded"]"#, 1.0)];
+    assert_metrics(&all, "rejected", &rejected);
+
+    let of = r#"layer="load_shed" name="db""#;
+    let expected = [
+        format!(r#"call rejected {of} reason="overloaded""#),
+        format!(r#"mode changed {of} from="enabled" to="observe_only""#),
+        format!(r#"call would be rejected {of} reason="overloaded""#),
+    ];
+    assert_eq!(*events.0.lock().unwrap(), expected);
+}
+
 /// Keeps every event as `message field=value …`.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<String>>>);
@@ -787,4 +1096,22 @@ async fn a_rule_that_panics_is_told() {
     let events = events.0.lock().unwrap();
     let expected = [r#"trip rule panicked layer="circuit_breaker" name="db""#];
     assert_eq!(*events, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_panics_is_told_each_time() {
+    let events = Events::default();
+    let subscriber = tracing_subscriber::registry().with(events.clone().boxed());
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let layer = LoadShedLayer::builder()
+        .name("db")
+        .gauge(|| panic!("as told"));
+    let handle = layer.build().unwrap().handle();
+    for _ in 0..2 {
+        advance(ms(20)).await;
+        assert_eq!(handle.load(), 0.0);
+    }
+    let expected = [r#"signal of load panicked layer="load_shed" name="db" signal="gauge""#; 2];
+    assert_eq!(*events.0.lock().unwrap(), expected);
 }

@@ -21,6 +21,8 @@ pub(super) struct Recording<B> {
     /// What has come of it.
     frames: Vec<Bytes>,
     trailers: Option<HeaderMap>,
+    /// Whether it said from the start how long it is.
+    says_its_length: bool,
     /// How many bytes of it may be held, and are.
     cap: usize,
     held: usize,
@@ -61,11 +63,13 @@ pub(super) struct Sending {
 
 impl<B: Body> Recording<B> {
     pub(super) fn new(body: B, cap: usize) -> Self {
-        let is_too_long = body.size_hint().lower() > cap as u64;
+        let hint = body.size_hint();
+        let is_too_long = hint.lower() > cap as u64;
         Self {
             rest: Box::pin(body),
             frames: Vec::new(),
             trailers: None,
+            says_its_length: hint.exact().is_some(),
             cap,
             held: 0,
             progress: if is_too_long {
@@ -208,6 +212,8 @@ impl<B: Body> Recording<B> {
         let held: u64 = held.map(|data| data.len() as u64).sum();
         let rest = match self.progress {
             Progress::Held | Progress::TooLong => self.rest.size_hint(),
+            // Whoever is told the length of a body over HTTP/1.1 sends no trailers behind it.
+            Progress::Ended if self.trailers.is_some() && !self.says_its_length => SizeHint::new(),
             Progress::Ended => SizeHint::with_exact(0),
             Progress::Failed => SizeHint::new(),
         };

@@ -10,8 +10,9 @@ pub use service::Detachable;
 
 use super::layer::Shared;
 use crate::{
-    permits::{Discipline, Permits},
+    permits::Permits,
     pooled::PooledArc,
+    queue::Queue,
     telemetry::{Counter, Course, Ending, Gauge},
 };
 
@@ -37,7 +38,7 @@ impl Room {
         let [completed, panicked, abandoned, cut] =
             telemetry.counters("steadfast_timeout_detached_total", "outcome", outcomes);
         Self {
-            slots: Permits::new(max, 0, Discipline::Fifo),
+            slots: Queue::NONE.permits(max),
             detached: telemetry.gauge("steadfast_timeout_detached"),
             completed,
             panicked,

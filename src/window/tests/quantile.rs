@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
-use super::config;
+use super::{config, product_limit};
 use crate::window::{Ratio, RollingQuantile, Sample};
 
 const US: u64 = 1_000;
@@ -42,38 +42,18 @@ impl Model {
         self.all.push((slice, sample));
     }
 
-    /// Every duration that was cut hands its weight on, in equal parts, to all that are longer.
-    fn estimate(&self, mut seen: Vec<Sample>) -> Option<u64> {
+    fn estimate(&self, seen: Vec<Sample>) -> Option<u64> {
         let is_exact = |sample: &&Sample| matches!(sample, Sample::Exact(_));
         if seen.iter().filter(is_exact).count() < self.minimum {
             return None;
         }
-        // Where both are equally long, the cut one is the longer.
-        seen.sort_by_key(|sample| match *sample {
-            Sample::Exact(nanos) => (nanos, 0),
-            Sample::Cut(nanos) => (nanos, 1),
+        let cut = seen.iter().map(|sample| match *sample {
+            Sample::Exact(_) => 0,
+            Sample::Cut(nanos) => nanos,
         });
-        let share = self.millionths as f64 / 1e6;
-        let mut weights = vec![1.0 / seen.len() as f64; seen.len()];
-        let mut passed = 0.0;
-        let mut longest_cut = 0;
-        for (at, sample) in seen.iter().enumerate() {
-            match *sample {
-                Sample::Exact(nanos) => {
-                    passed += weights[at];
-                    if passed >= share - 1e-9 {
-                        return Some(nanos);
-                    }
-                }
-                Sample::Cut(nanos) => {
-                    let (weight, longer) = (weights[at], &mut weights[at + 1..]);
-                    let part = weight / longer.len() as f64;
-                    longer.iter_mut().for_each(|weight| *weight += part);
-                    longest_cut = nanos;
-                }
-            }
-        }
-        self.value.map(|last| last.max(longest_cut))
+        let longest_cut = cut.max().unwrap_or(0);
+        let beyond = || self.value.map(|last| last.max(longest_cut));
+        product_limit(seen, self.millionths as f64 / 1e6).or_else(beyond)
     }
 }
 

@@ -4,6 +4,8 @@ mod breaker;
 mod bulkhead;
 mod retry;
 mod timeout;
+#[cfg(feature = "grpc")]
+mod trailers_only;
 
 use std::{
     convert::Infallible,
@@ -31,7 +33,7 @@ use crate::support::{Error, ms, secs};
 type Given = UnsyncBoxBody<Bytes, Error>;
 
 /// What a body does next.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Piece {
     /// A frame, after this time.
     After(Duration),

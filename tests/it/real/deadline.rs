@@ -40,14 +40,14 @@ use tonic::{
     Code, Status,
     transport::{Channel, Endpoint, Server},
 };
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
-    health_client::HealthClient,
-    health_server::{Health, HealthServer},
-};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
 use super::ms;
+use crate::relay::{
+    Answer, Question,
+    relay_client::RelayClient,
+    relay_server::{Relay, RelayServer},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -126,14 +126,14 @@ struct Between {
 }
 
 #[tonic::async_trait]
-impl Health for Between {
-    async fn check(
+impl Relay for Between {
+    async fn ask(
         &self,
-        request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+        request: tonic::Request<Question>,
+    ) -> Result<tonic::Response<Answer>, Status> {
         self.seen.fetch_add(1, SeqCst);
         assert_eq!(request.extensions().get(), Some(&Context::current()));
-        let query = request.into_inner().service;
+        let query = request.into_inner().text;
         let client = ServiceBuilder::new()
             .map_err(Status::from)
             .layer(PropagateLayer::new())
@@ -145,15 +145,16 @@ impl Health for Between {
         if response.status() == StatusCode::GATEWAY_TIMEOUT {
             return Err(Status::deadline_exceeded("the last hop says so"));
         }
-        Ok(tonic::Response::new(HealthCheckResponse { status: 1 }))
+        let text = "done".to_owned();
+        Ok(tonic::Response::new(Answer { text }))
     }
 
-    type WatchStream = stream::Empty<Result<HealthCheckResponse, Status>>;
+    type FollowStream = stream::Empty<Result<Answer, Status>>;
 
-    async fn watch(
+    async fn follow(
         &self,
-        _: tonic::Request<HealthCheckRequest>,
-    ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+        _: tonic::Request<Question>,
+    ) -> Result<tonic::Response<Self::FollowStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
@@ -171,8 +172,8 @@ async fn serve_between(between: Between, layer: DeadlineLayer<Everybody>) -> Soc
         .layer(LiftLayer::new());
     tokio::spawn(async move {
         let server = Server::builder().layer(layer);
-        let health = HealthServer::new(between);
-        server.serve_with_incoming(health, incoming).await
+        let between = RelayServer::new(between);
+        server.serve_with_incoming(between, incoming).await
     });
     address
 }
@@ -199,14 +200,12 @@ async fn edge(
         .layer(PropagateLayer::new())
         .layer(LiftLayer::new())
         .service(channel);
-    let service = req
+    let text = req
         .uri()
         .query()
         .map_or_else(String::new, |query| format!("?{query}"));
     tell.send(Told::AtEdge(context, Instant::now())).unwrap();
-    let answer = HealthClient::new(client)
-        .check(HealthCheckRequest { service })
-        .await;
+    let answer = RelayClient::new(client).ask(Question { text }).await;
     match answer.map_err(|status| status.code()) {
         Ok(_) => Ok("done"),
         Err(Code::DeadlineExceeded) => Err(StatusCode::GATEWAY_TIMEOUT),
@@ -394,19 +393,19 @@ async fn a_tonic_server_reads_what_a_tonic_client_writes_and_tells_deadline_exce
 
     // A client of tonic's with nothing of ours.
     let ask = async |query: &str, left: Duration| {
-        let service = query.to_owned();
-        let mut request = tonic::Request::new(HealthCheckRequest { service });
+        let text = query.to_owned();
+        let mut request = tonic::Request::new(Question { text });
         request.set_timeout(left);
         let context = Context::new().with_criticality(Criticality::Sheddable);
         let answer = context
-            .scope(HealthClient::new(channel.clone()).check(request))
+            .scope(RelayClient::new(channel.clone()).ask(request))
             .await;
         answer
             .map_err(|status| status.code())
-            .map(|answer| answer.into_inner().status)
+            .map(|answer| answer.into_inner().text)
     };
     // Not yet connected, and the machine may be busy.
-    assert_eq!(ask("?0", MINUTE).await, Ok(1));
+    assert_eq!(ask("?0", MINUTE).await, Ok("done".to_owned()));
     let Some(Told::Began(context, _)) = told.recv().await else {
         panic!("it began")
     };
@@ -432,11 +431,11 @@ async fn a_tonic_server_reads_what_a_tonic_client_writes_and_tells_deadline_exce
             .layer(PropagateLayer::new())
             .layer(LiftLayer::new())
             .service(channel.clone());
-        let question = HealthCheckRequest {
-            service: String::new(),
+        let question = Question {
+            text: String::new(),
         };
         let context = Context::new().with_timeout(ms(50));
-        let call = context.scope(async { HealthClient::new(client).check(question).await });
+        let call = context.scope(async { RelayClient::new(client).ask(question).await });
         let status = timeout(MINUTE, call).await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded);
     }

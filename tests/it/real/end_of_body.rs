@@ -3,7 +3,7 @@
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response};
+use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -136,29 +136,31 @@ async fn a_body_that_breaks_off_opens_the_breaker_of_a_client() {
 
 #[cfg(feature = "grpc")]
 mod grpc {
-    use http::HeaderMap;
+    use std::future::pending;
+
     use steadfast::grpc::GrpcClassifier;
     use tonic::{Code, Status};
-    use tonic_health::{pb::health_client::HealthClient, server::health_reporter};
 
     use super::*;
-    use crate::real::{
-        peer::Absent,
-        tonic_channel::{Health, connect, health, question, serve},
+    use crate::{
+        real::{
+            peer::Absent,
+            tonic_channel::{connect, echo_but, question, serve},
+        },
+        relay::relay_client::RelayClient,
     };
 
     #[tokio::test]
     async fn a_stream_of_tonic_holds_its_place_at_server_and_client_until_it_ends() {
         let absent = Absent::new();
         let channel = connect(absent.address());
-        let (reporter, health) = health_reporter();
         let layer = bulkhead(1).build();
         let server = layer.handle();
         let layer = ServiceBuilder::new()
             .map_err(Status::from)
             .layer(layer)
             .layer(LiftLayer::new());
-        let served = serve(absent, layer, Health::new(health));
+        serve(absent, layer, echo_but(pending));
 
         let layer = bulkhead(8).build();
         let client = layer.handle();
@@ -167,56 +169,41 @@ mod grpc {
             .layer(layer)
             .layer(LiftLayer::new())
             .service(channel);
-        let mut client_of_health = HealthClient::new(svc);
-        let answer = client_of_health.watch(question()).await.unwrap();
+        let mut asks = RelayClient::new(svc);
+        let answer = asks.follow(question()).await.unwrap();
         let mut answers = answer.into_inner();
-        assert_eq!(answers.message().await.unwrap().unwrap().status, 1);
+        assert_eq!(answers.message().await.unwrap().unwrap().text, "who?");
         assert_eq!((server.in_flight(), client.in_flight()), (1, 1));
-        let refused = client_of_health.check(question()).await.unwrap_err();
+        let refused = asks.ask(question()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable);
 
         drop(answers);
         assert_eq!(client.in_flight(), 0);
         is_left(&server).await;
-        client_of_health.check(question()).await.unwrap();
+        asks.ask(question()).await.unwrap();
         assert_eq!(client.in_flight(), 0, "a call that is over");
-        drop((reporter, served));
     }
 
     #[tokio::test]
     async fn a_status_in_trailers_reaches_the_breaker_of_a_channel() {
-        for (served_by, state) in [(health(), State::Closed), (fails_late(), State::Open)] {
-            let absent = Absent::new();
-            let channel = connect(absent.address());
-            serve(absent, tower::layer::util::Identity::new(), served_by);
-            let layer = circuit_breaker().classifier(GrpcClassifier::new());
-            let layer = layer.consecutive_failures(1).build().unwrap();
-            let breaker = layer.handle();
-            let svc = ServiceBuilder::new()
-                .map_err(Status::from)
-                .layer(layer)
-                .layer(LiftLayer::new())
-                .service(channel);
-            let checked = HealthClient::new(svc).check(question()).await;
-            assert_eq!(checked.is_ok(), state == State::Closed);
-            assert_eq!(breaker.state(), state);
-        }
-    }
-
-    /// Sends an answer, and then says that it could not.
-    fn fails_late() -> Health {
-        Health::new(tower::service_fn(async |_| {
-            let answer = Frame::data(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]));
-            let status = HeaderMap::from_iter([(
-                http::HeaderName::from_static("grpc-status"),
-                http::HeaderValue::from_static("14"),
-            )]);
-            let (sender, pieces) = mpsc::unbounded_channel();
-            sender.send(Ok(answer)).unwrap();
-            sender.send(Ok(Frame::trailers(status))).unwrap();
-            let response = Response::builder().header("content-type", "application/grpc");
-            let body = tonic::body::Body::new(streamed(pieces));
-            Ok(response.body(body).unwrap())
-        }))
+        let absent = Absent::new();
+        let channel = connect(absent.address());
+        let fails_late = echo_but(async || Err(Status::unavailable("no more")));
+        serve(absent, tower::layer::util::Identity::new(), fails_late);
+        let layer = circuit_breaker().classifier(GrpcClassifier::new());
+        let layer = layer.consecutive_failures(1).build().unwrap();
+        let breaker = layer.handle();
+        let svc = ServiceBuilder::new()
+            .map_err(Status::from)
+            .layer(layer)
+            .layer(LiftLayer::new())
+            .service(channel);
+        let answers = RelayClient::new(svc).follow(question()).await;
+        let mut answers = answers.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().text, "who?");
+        assert_eq!(breaker.state(), State::Closed);
+        let status = answers.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(breaker.state(), State::Open);
     }
 }

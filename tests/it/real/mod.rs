@@ -36,12 +36,17 @@ mod boxed;
 #[cfg(all(feature = "axum", feature = "grpc"))]
 mod deadline;
 mod end_of_body;
+#[cfg(feature = "grpc")]
+mod grpc_retry;
 mod hyper_client;
 mod local;
+#[cfg(all(feature = "axum", feature = "grpc"))]
+mod nginx;
 mod peer;
 mod reqwest_client;
 #[cfg(feature = "grpc")]
 mod tonic_channel;
+mod uploads;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

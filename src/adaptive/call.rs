@@ -1,0 +1,248 @@
+//! A call, to be accounted for exactly once.
+
+use std::task::Poll;
+
+use super::{
+    Mode,
+    limiter::Told,
+    shared::{Pass, Shared},
+};
+use crate::{
+    classify::{FailureKind, Judgement, Verdict},
+    context::Context,
+    origin,
+    pooled::PooledArc,
+    telemetry::Ending,
+    time::{self, Instant},
+    until::Guard,
+};
+
+/// A call that was let pass: accounted for on drop, as [`settle`](Self::settle) has said or else as it
+/// stands.
+#[derive(Debug)]
+pub(super) struct Call {
+    shared: PooledArc<Shared>,
+    kind: Kind,
+    /// Looked up when the call is first found pending.
+    deadline: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Holds a permit, and tells of the service.
+    Sampled { generation: u32, began: u64 },
+    /// Holds a permit.
+    Unsampled,
+    /// The layer only observes, and would have refused it.
+    Spared,
+    /// The layer is disabled.
+    Unwatched,
+}
+
+/// Where a call stands if it is dropped now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The inner service is being run: it panicked.
+    Inside,
+    /// It is being waited for: the caller gave it up.
+    Waiting,
+    /// All is said.
+    Settled { told: Option<Told>, ending: Ending },
+}
+
+impl Call {
+    /// A call that is about to be made, and has just been let pass.
+    #[inline]
+    pub(super) fn begin(shared: PooledArc<Shared>, pass: Pass, is_sampled: bool) -> Self {
+        let kind = match pass {
+            Pass::Admitted if !is_sampled => Kind::Unsampled,
+            Pass::Admitted => Kind::Sampled {
+                generation: shared.limiter.generation(),
+                began: shared.nanos_now(),
+            },
+            Pass::Spared => Kind::Spared,
+            Pass::Unwatched => Kind::Unwatched,
+        };
+        if pass == Pass::Admitted {
+            shared.metrics.in_flight.increment(1.0);
+        }
+        Self {
+            shared,
+            kind,
+            deadline: None,
+            phase: Phase::Inside,
+        }
+    }
+
+    /// The inner service has been called.
+    #[inline]
+    pub(super) const fn called(&mut self) {
+        self.phase = Phase::Waiting;
+    }
+
+    /// Runs the inner service's future. Where it is ready, what panics until the call is ended counts as
+    /// the service, too.
+    #[inline]
+    pub(super) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.phase = Phase::Inside;
+        let polled = poll();
+        if polled.is_pending() {
+            self.phase = Phase::Waiting;
+            if self.deadline.is_none() && matches!(self.kind, Kind::Sampled { .. }) {
+                self.deadline = Context::current().deadline();
+            }
+        }
+        polled
+    }
+
+    /// The call ended so, and is to be dropped.
+    #[inline]
+    pub(super) const fn settle(&mut self, judgement: Judgement) {
+        let (told, ending) = match judgement {
+            Judgement::Seen(verdict) => (told_by(verdict), ending_of(verdict)),
+            Judgement::RejectedBelow => (None, Ending::RejectedBelow),
+        };
+        self.phase = Phase::Settled { told, ending };
+    }
+
+    #[inline]
+    fn account(&self, told: Option<Told>, ending: Ending) {
+        let shared = &*self.shared;
+        match self.kind {
+            Kind::Unwatched => return,
+            Kind::Spared => {}
+            Kind::Unsampled => shared.give_back(),
+            Kind::Sampled { .. } => {
+                // By the clock before it gives back: to hand a permit on may take a while.
+                let now = told.map(|_| shared.nanos_now());
+                shared.give_back();
+                self.tell(told, now);
+            }
+        }
+        shared.metrics.telemetry.ended(ending);
+    }
+
+    #[inline]
+    fn tell(&self, told: Option<Told>, now: Option<u64>) {
+        if let (Kind::Sampled { generation, began }, Some(told), Some(now)) = (self.kind, told, now)
+        {
+            let shared = &*self.shared;
+            if shared.mode.get() == Mode::Disabled {
+                return;
+            }
+            let nanos = now.saturating_sub(began);
+            let limiter = &shared.limiter;
+            limiter.ended(generation, told, nanos, now, |tuned| shared.tuned(tuned));
+        }
+    }
+
+    /// The call has been answered well, and holds its permit on.
+    pub(super) fn answered(mut self) -> HeldPermit {
+        self.phase = Phase::Waiting;
+        if let Kind::Sampled { .. } = self.kind {
+            self.deadline = self.deadline.or(Context::current().deadline());
+            self.shared.limiter.look_in_flight();
+            self.tell(Some(Told::Completed), Some(self.shared.nanos_now()));
+        }
+        HeldPermit { call: self }
+    }
+
+    /// How a call is accounted for that is dropped without a result. Whose time was up was not answered
+    /// in time: because a timeout of ours dropped it, or because its deadline has passed.
+    #[cold]
+    fn abandoned(&self) -> (Option<Told>, Ending) {
+        if self.phase == Phase::Inside {
+            return (Some(Told::Failed), Ending::Panicked);
+        }
+        let is_late = || {
+            origin::is_cut()
+                || self
+                    .deadline
+                    .is_some_and(|deadline| deadline <= time::now())
+        };
+        if is_late() {
+            (Some(Told::TimedOut), Ending::AbandonedLate)
+        } else {
+            (Some(Told::Abandoned), Ending::Abandoned)
+        }
+    }
+}
+
+impl Drop for Call {
+    #[inline]
+    fn drop(&mut self) {
+        let (told, ending) = match self.phase {
+            Phase::Settled { told, ending } => (told, ending),
+            Phase::Inside | Phase::Waiting => self.abandoned(),
+        };
+        self.account(told, ending);
+    }
+}
+
+/// What a verdict says of how long calls take, and of whether there are too many. Nothing where a service
+/// answers without having done the work: one that refuses bad requests at once is not a fast one.
+const fn told_by(verdict: Verdict) -> Option<Told> {
+    match verdict {
+        Verdict::Success => Some(Told::Completed),
+        Verdict::Failure(failure) => match failure.kind() {
+            FailureKind::Overload => Some(Told::Overloaded),
+            FailureKind::Timeout => Some(Told::TimedOut),
+            FailureKind::Transient => Some(Told::Failed),
+            FailureKind::Permanent | FailureKind::NeverSent => None,
+        },
+        Verdict::Ignored => None,
+    }
+}
+
+const fn ending_of(verdict: Verdict) -> Ending {
+    match verdict {
+        Verdict::Success => Ending::Success,
+        Verdict::Failure(_) => Ending::Failure,
+        Verdict::Ignored => Ending::Ignored,
+    }
+}
+
+/// The permit of a call that has been answered and [lasts on](crate::until): given back when it is over, or
+/// on drop.
+///
+/// Its latency was that of the head. Where it ends as overload, or because its time was up, that is a drop.
+#[derive(Debug)]
+pub struct HeldPermit {
+    call: Call,
+}
+
+impl Guard for HeldPermit {
+    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let polled = self.call.watch(poll);
+        self.call.called(); // there may be more to come
+        polled
+    }
+
+    fn end(mut self, verdict: impl FnOnce() -> Verdict) {
+        let call = &mut self.call;
+        call.phase = Phase::Inside; // a panic of the caller's own classifier
+        let verdict = verdict();
+        call.phase = Phase::Settled {
+            told: dropped(told_by(verdict)),
+            ending: ending_of(verdict),
+        };
+    }
+}
+
+impl Drop for HeldPermit {
+    fn drop(&mut self) {
+        let call = &mut self.call;
+        if matches!(call.phase, Phase::Inside | Phase::Waiting) {
+            let (told, ending) = call.abandoned();
+            let told = dropped(told);
+            call.phase = Phase::Settled { told, ending };
+        }
+    }
+}
+
+/// What the end of a call still says whose latency has been told.
+fn dropped(told: Option<Told>) -> Option<Told> {
+    let is_drop = matches!(told, Some(Told::Overloaded | Told::TimedOut));
+    is_drop.then_some(Told::Overloaded)
+}

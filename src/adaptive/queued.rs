@@ -1,0 +1,219 @@
+//! The service that lets calls wait.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tower::Service;
+
+use super::{
+    Mode,
+    call::{Call, HeldPermit},
+    sampled::{All, SampleIf},
+    shared::{Pass, Shared},
+};
+use crate::{
+    classify::{AnyError, Classify, judge},
+    error::{FromRejected, Rejected},
+    oneshot::Oneshot,
+    origin,
+    pooled::PooledArc,
+    queue::{Entry, Wait},
+    until::{Answered, Until},
+};
+
+/// Lets calls wait while as many are in flight as the service can take, and refuses them while too many
+/// wait.
+///
+/// Always ready itself: every call makes a clone of the inner service ready, once it holds its permit. How
+/// long it waited is no part of its latency.
+///
+/// See the [module docs](super) for an example.
+#[derive(Clone, Debug)]
+pub struct QueuedAdaptive<S, C = AnyError, F = All, U = Answered> {
+    inner: S,
+    shared: PooledArc<Shared>,
+    classifier: C,
+    sampled: F,
+    until: U,
+}
+
+impl<S, C, F, U> QueuedAdaptive<S, C, F, U> {
+    pub(super) const fn new(
+        inner: S,
+        shared: PooledArc<Shared>,
+        classifier: C,
+        sampled: F,
+        until: U,
+    ) -> Self {
+        Self {
+            inner,
+            shared,
+            classifier,
+            sampled,
+            until,
+        }
+    }
+
+    inner_accessors!();
+}
+
+impl<S, C, F, U, Req> Service<Req> for QueuedAdaptive<S, C, F, U>
+where
+    S: Service<Req> + Clone,
+    S::Error: FromRejected,
+    C: Classify<S::Response, S::Error> + Clone,
+    F: SampleIf<Req>,
+    U: Until<S::Response, C> + Clone,
+{
+    type Response = U::Response<HeldPermit>;
+    type Error = S::Error;
+    type Future = QueuedAdaptiveFuture<S, Req, C, U>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, req: Req) -> Self::Future {
+        let is_sampled = self.sampled.is_sampled(&req);
+        QueuedAdaptiveFuture {
+            request: Some((self.inner.clone(), req)),
+            state: State::Asking(Some(self.shared.clone())),
+            is_sampled,
+            classifier: Some(self.classifier.clone()),
+            until: self.until.clone(),
+        }
+    }
+}
+
+/// Response future of [`QueuedAdaptive`].
+///
+/// Takes its permit, or its place in the queue, when it is first polled. Dropping it leaves the queue; or
+/// gives the permit back, and is observed as a call that would have taken longer.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct QueuedAdaptiveFuture<S: Service<Req>, Req, C = AnyError, U = Answered> {
+    /// Until the permit is there.
+    request: Option<(S, Req)>,
+    #[pin]
+    state: State<S, Req>,
+    is_sampled: bool,
+    /// Until the end.
+    classifier: Option<C>,
+    until: U,
+}
+
+opaque_debug!(QueuedAdaptiveFuture<S, Req, C, U>);
+
+#[pin_project(project = StateProj, project_replace = StateOwned)]
+enum State<S: Service<Req>, Req> {
+    /// Empty only while it asks.
+    Asking(Option<PooledArc<Shared>>),
+    Waiting(Wait<PooledArc<Shared>>),
+    // In this order: the inner future is gone before its permit is given back.
+    Admitted {
+        #[pin]
+        future: Oneshot<S, Req>,
+        call: Call,
+    },
+    Done,
+}
+
+/// What came of asking for a permit.
+enum Asked {
+    Passed(PooledArc<Shared>, Pass),
+    Waits(Wait<PooledArc<Shared>>),
+    Rejected(Rejected),
+}
+
+/// Only a layer that is enabled makes anybody wait.
+#[inline]
+fn ask(shared: PooledArc<Shared>, cx: &Context<'_>) -> Asked {
+    if shared.mode.get() != Mode::Enabled {
+        // It may have been enabled just now: then the call asks as any other.
+        if let Some(pass) = shared.admit() {
+            return Asked::Passed(shared, pass);
+        }
+    }
+    match Wait::enter(shared, 1, cx.waker()) {
+        Entry::Taken(shared) => Asked::Passed(shared, Pass::Admitted),
+        Entry::Waiting(wait) => Asked::Waits(wait),
+        Entry::Rejected(rejected) => Asked::Rejected(rejected),
+    }
+}
+
+impl<S, Req, C, U> Future for QueuedAdaptiveFuture<S, Req, C, U>
+where
+    S: Service<Req>,
+    S::Error: FromRejected,
+    C: Classify<S::Response, S::Error>,
+    U: Until<S::Response, C>,
+{
+    type Output = Result<U::Response<HeldPermit>, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let result = loop {
+            let asked = match this.state.as_mut().project() {
+                StateProj::Asking(shared) => ask(shared.take().expect("asks once"), cx),
+                StateProj::Waiting(wait) => match ready!(wait.poll(cx)) {
+                    Ok(shared) => Asked::Passed(shared, Pass::Admitted),
+                    Err(rejected) => Asked::Rejected(rejected),
+                },
+                StateProj::Admitted { future, call } => {
+                    origin::clear();
+                    let result = ready!(call.watch(|| future.poll(cx)));
+                    let classifier = this.classifier.as_ref().expect("kept until the end");
+                    let judgement = judge(classifier, &result);
+                    match result {
+                        Ok(response)
+                            if judgement.is_success()
+                                && this.until.lasts(&response, classifier) =>
+                        {
+                            let call = this.state.take_call().expect("it was admitted");
+                            let classifier = this.classifier.take().expect("it was there just now");
+                            let response = this.until.hold(response, call.answered(), classifier);
+                            return Poll::Ready(Ok(response));
+                        }
+                        result => {
+                            call.settle(judgement);
+                            break result;
+                        }
+                    }
+                }
+                StateProj::Done => panic!("`QueuedAdaptiveFuture` polled after completion"),
+            };
+            match asked {
+                Asked::Passed(shared, pass) => {
+                    let mut call = Call::begin(shared, pass, *this.is_sampled);
+                    call.called();
+                    let (service, req) = this.request.take().expect("kept until admitted");
+                    let future = Oneshot::new(service, req);
+                    this.state.set(State::Admitted { future, call });
+                }
+                Asked::Waits(wait) => this.state.set(State::Waiting(wait)),
+                Asked::Rejected(rejected) => {
+                    *this.request = None;
+                    break Err(origin::reject(rejected));
+                }
+            }
+        };
+        // Drops the inner future, and then gives the permit back.
+        this.state.set(State::Done);
+        Poll::Ready(this.until.pass(result))
+    }
+}
+
+impl<S: Service<Req>, Req> State<S, Req> {
+    fn take_call(self: Pin<&mut Self>) -> Option<Call> {
+        match self.project_replace(Self::Done) {
+            StateOwned::Admitted { call, .. } => Some(call),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The rule against the formula as it is written in the book, and the statistics against lists.
+
+use std::time::Duration;
+
+use proptest::{prelude::*, test_runner::RngSeed};
+
+use super::{
+    rule::{Rule, is_among},
+    settings::{Counted, Kinds, Settings},
+    statistics::Statistics,
+};
+use crate::{
+    classify::{Failure, FailureKind, Judgement, Verdict},
+    window::Requests,
+};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
+/// The book, the cap and the minimum, one after the other.
+fn model(k: f64, cap: f64, least: u64, requests: u64, accepts: u64) -> f64 {
+    if requests < least {
+        return 0.0;
+    }
+    let book = f64::max(
+        0.0,
+        (requests as f64 - k * accepts as f64) / (requests as f64 + 1.0),
+    );
+    if book > cap { cap } else { book }
+}
+
+proptest! {
+    #![proptest_config(config(2_000))]
+
+    #[test]
+    fn the_probability_is_that_of_the_book_within_its_bounds(
+        k in prop_oneof![Just(1.0), Just(2.0), 1.0..3.0, 1.0..f64::MAX],
+        cap in 0.01..=0.99,
+        least in 0..500_u64,
+        accepted in 0..1_000_u64,
+        refused in 0..10_000_u64,
+        // Less than a slice.
+        calm in 0..SECOND,
+    ) {
+        let rule = Rule::new(k, cap, least, 10 * SECOND);
+        let probability = rule.probability(Requests { accepted, refused }, calm);
+        prop_assert_eq!(probability, model(k, cap, least, accepted + refused, accepted));
+    }
+
+    #[test]
+    fn each_calm_slice_doubles_the_share_that_passes_where_it_is_by_no_chance(
+        k in 1.0..3.0,
+        accepted in 0..100_000_u64,
+        refused in 0..100_000_u64,
+        calm in 0..20 * SECOND,
+    ) {
+        let rule = Rule::new(k, 0.9, 0, 10 * SECOND);
+        let requests = Requests { accepted, refused };
+        let mut passes = 1.0 - rule.probability(requests, 0);
+        let in_a_row = accepted as f64 * calm as f64 / (10 * SECOND) as f64;
+        let mut left = in_a_row * (k - 1.0) * (k - 1.0) / (2.0 * k * 1000_f64.ln());
+        // So near to a whole number, rounding may fall to either side.
+        prop_assume!((left - left.round()).abs() > 1e-9);
+        for _ in 0..calm / SECOND {
+            if left >= 1.0 {
+                passes *= 2.0;
+                left -= 1.0;
+            }
+        }
+        let expected = (1.0 - passes).max(0.0);
+        let probability = rule.probability(requests, calm);
+        prop_assert!((probability - expected).abs() < 1e-9, "{probability}, not {expected}");
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_requests_in_the_window(
+        steps in prop::collection::vec((0..4_usize, 0..2 * SECOND, any::<u64>()), 1..300),
+    ) {
+        let rule = Rule::new(1.5, 0.9, 5, 10 * SECOND);
+        let statistics = Statistics::new(&rule);
+        let (mut now, mut overloaded_at, mut all) = (0, 0, Vec::new());
+        for (counted, later, draw) in steps {
+            now += later;
+            let counted = match Counted::ALL.get(counted) {
+                Some(counted) => {
+                    statistics.count(*counted, now);
+                    *counted
+                }
+                None => {
+                    let (_, expected) = statistics.look(&rule, now);
+                    let is_refused = expected > 0.0 && is_among(expected, draw);
+                    let asked = statistics.ask(&rule, now, || draw);
+                    prop_assert_eq!(asked, (!is_refused, expected));
+                    if !is_refused {
+                        continue;
+                    }
+                    Counted::Refused
+                }
+            };
+            all.push((now, counted));
+            if counted == Counted::Overloaded {
+                overloaded_at = now;
+            }
+            let seen = all.iter().filter(|(at, _)| now / SECOND - at / SECOND < 10);
+            let accepted = seen.clone().filter(|(_, counted)| *counted == Counted::Accepted);
+            let accepted = accepted.count() as u64;
+            let refused = seen.count() as u64 - accepted;
+            let requests = Requests { accepted, refused };
+            let expected = rule.probability(requests, now - overloaded_at);
+            prop_assert_eq!(statistics.look(&rule, now), (requests, expected));
+            prop_assert!(refused == 0 || !statistics.is_clear());
+        }
+    }
+}
+
+#[test]
+fn the_share_of_draws_that_are_refused_is_the_probability() {
+    let refused = |probability| {
+        // Equally far from one another over all of `u64`.
+        let draws = (0..10_000_u64).map(|n| n * (u64::MAX / 10_000));
+        draws.filter(|draw| is_among(probability, *draw)).count()
+    };
+    assert_eq!(refused(0.0), 0);
+    assert!(refused(0.25).abs_diff(2_500) <= 1);
+    assert!(refused(0.9).abs_diff(9_000) <= 1);
+    assert!(!is_among(0.99, u64::MAX));
+    assert!(is_among(f64::MIN_POSITIVE, 0));
+}
+
+#[test]
+fn the_bounds_are_inclusive() {
+    let minimum_rate = |rate| Settings {
+        minimum_rate: rate,
+        window: Duration::from_secs(10),
+        ..Settings::DEFAULT
+    };
+    let none_of = |requests| Requests {
+        accepted: 0,
+        refused: requests,
+    };
+    for (rate, least) in [(1.0, 9), (0.1, 1), (7.0, 63), (1.01, 10)] {
+        let rule = minimum_rate(rate).check().unwrap();
+        assert_eq!(rule.probability(none_of(least - 1), 0), 0.0, "{rate}");
+        assert!(rule.probability(none_of(least), 0) > 0.0, "{rate}");
+    }
+    let rule = minimum_rate(0.0).check().unwrap();
+    assert_eq!(rule.probability(none_of(1), 0), 0.5);
+    assert_eq!(rule.probability(none_of(9), 0), 0.9);
+    assert_eq!(rule.probability(none_of(10), 0), 0.9);
+}
+
+#[test]
+fn only_what_the_kinds_say_was_not_accepted() {
+    let seen = |failure: Failure| Judgement::Seen(failure.into());
+    let table = [
+        (Judgement::Seen(Verdict::Success), Some(Counted::Accepted)),
+        (seen(Failure::transient()), Some(Counted::Accepted)),
+        (seen(Failure::permanent()), Some(Counted::Accepted)),
+        (seen(Failure::timeout()), Some(Counted::Accepted)),
+        (seen(Failure::overload()), Some(Counted::Overloaded)),
+        (seen(Failure::never_sent()), None),
+        (Judgement::Seen(Verdict::Ignored), None),
+        (Judgement::RejectedBelow, None),
+    ];
+    for (judgement, counted) in table {
+        let kinds = Settings::DEFAULT.not_accepted;
+        assert_eq!(kinds.count(judgement), counted, "{judgement:?}");
+    }
+    let more = Kinds::NONE
+        .with(FailureKind::Timeout)
+        .with(FailureKind::NeverSent);
+    assert_eq!(
+        more.count(seen(Failure::timeout())),
+        Some(Counted::Overloaded)
+    );
+    assert_eq!(
+        more.count(seen(Failure::never_sent())),
+        Some(Counted::Overloaded)
+    );
+    assert_eq!(
+        more.count(seen(Failure::overload())),
+        Some(Counted::Accepted)
+    );
+}
