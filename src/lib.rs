@@ -85,10 +85,11 @@
 //! be sent again, refusals as responses, and calls that last until the end of the body; and [`deadline`].
 //! `grpc`, which includes it, adds [`grpc`]: a classifier by gRPC status, and refusals as `tonic::Status`.
 //! `axum` adds [`axum`]: the context as an argument of handlers. `cpu` adds the use of the processors as a
-//! signal to shed [load by](load_shed::LoadShedBuilder::cpu).
+//! signal to shed [load by](load_shed::LoadShedBuilder::cpu). `sim`, for tests, adds [`sim`]: load, services and a
+//! network that are simulated on a paused clock, and the laws that every layer obeys.
 
 #![cfg_attr(
-    not(all(feature = "http", feature = "grpc", feature = "axum")),
+    not(all(feature = "http", feature = "grpc", feature = "axum", feature = "sim")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -137,6 +138,8 @@ pub mod axum;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
+pub mod sim;
 
 #[cfg(all(test, feature = "http", not(steadfast_loom)))]
 mod fuzz_tests;

@@ -15,10 +15,10 @@ pub(crate) struct Rng {
 }
 
 impl Rng {
-    /// Seeded as told, or else from the operating system.
+    /// Seeded as told, or else within a simulation by that, or else from the operating system.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the door")]
-        let seed = seed.unwrap_or_else(rand::random);
+        let seed = seed.or_else(dealt).unwrap_or_else(rand::random);
         let drawn = AtomicU64::new(0);
         Self { seed, drawn }
     }
@@ -30,6 +30,58 @@ impl Rng {
         // multiplier (odd, so a bijection) keeps the sequences of neighbouring seeds apart.
         let seed = self.seed ^ draw.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         SmallRng::seed_from_u64(seed).next_u64()
+    }
+}
+
+#[cfg(not(all(feature = "sim", not(steadfast_loom))))]
+fn dealt() -> Option<u64> {
+    None
+}
+
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
+pub(crate) use dealer::{Dealing, dealt};
+
+/// Within a simulation, all seeds that nobody gave come from the one of the simulation.
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
+mod dealer {
+    use std::{cell::Cell, marker::PhantomData};
+
+    use super::Rng;
+    use crate::sync::AtomicU64;
+
+    thread_local! {
+        /// The seed of the simulation on this thread, and how many have been dealt from it.
+        static DEALER: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    }
+
+    /// The next seed of the simulation on this thread, if there is one.
+    pub(crate) fn dealt() -> Option<u64> {
+        let (seed, count) = DEALER.get()?;
+        DEALER.set(Some((seed, count + 1)));
+        let drawn = AtomicU64::new(count);
+        Some(Rng { seed, drawn }.draw())
+    }
+
+    /// Deals seeds to what is built on this thread, until it is dropped.
+    #[derive(Debug)]
+    pub(crate) struct Dealing {
+        outer: Option<(u64, u64)>,
+        not_send: PhantomData<*const ()>,
+    }
+
+    impl Dealing {
+        pub(crate) fn from_seed(seed: u64) -> Self {
+            Self {
+                outer: DEALER.replace(Some((seed, 0))),
+                not_send: PhantomData,
+            }
+        }
+    }
+
+    impl Drop for Dealing {
+        fn drop(&mut self) {
+            DEALER.set(self.outer);
+        }
     }
 }
 
