@@ -39,4 +39,5 @@ meets_its_bars! {
     amplification
     breaker_tuning
     breaker_detection
+    adaptive_limit
 }

@@ -1,6 +1,7 @@
 //! The experiments: each is a file, reproduces one that was published, and says which figure is to be
 //! beaten. The report, the table and the tests are made of the same runs.
 
+mod adaptive_limit;
 mod amplification;
 mod breaker_detection;
 mod breaker_tuning;
@@ -72,6 +73,7 @@ pub(crate) const ALL: &[Experiment] = &[
     amplification::EXPERIMENT,
     breaker_tuning::EXPERIMENT,
     breaker_detection::EXPERIMENT,
+    adaptive_limit::EXPERIMENT,
 ];
 
 /// What came out.

@@ -1,0 +1,225 @@
+//! Limits that are found, above a service that is offered twice what it can do, nearly all of it, or too
+//! much from one moment to the next.
+
+use std::time::Duration;
+
+use steadfast::{
+    adaptive::{AdaptiveLayer, EnvoyGradient, Gradient2, Knee, Limit, Vegas},
+    bulkhead::BulkheadLayer,
+    sim::{self, Load, Part, Report, Server, Times},
+};
+use tower::{Layer, util::BoxCloneService};
+
+use super::{Bar, Chart, Experiment, Findings, Size, Stack, Table, ms, percent, secs};
+
+pub(super) const EXPERIMENT: Experiment = Experiment {
+    name: "adaptive_limit",
+    title: "A limit that finds itself",
+    source: "Netflix concurrency-limits and its example driver; Envoy's adaptive concurrency filter",
+    run,
+};
+
+type Limiter = fn(Stack) -> Stack;
+
+fn adaptive(algorithm: impl Limit, inner: Stack) -> Stack {
+    let layer = AdaptiveLayer::builder().algorithm(algorithm).build();
+    BoxCloneService::new(layer.unwrap().layer(inner))
+}
+
+const LIMITERS: [(&str, Limiter); 5] = [
+    ("Vegas", |inner| adaptive(Vegas::default(), inner)),
+    ("Gradient2", |inner| adaptive(Gradient2::default(), inner)),
+    ("Envoy's gradient", |inner| {
+        adaptive(EnvoyGradient::default(), inner)
+    }),
+    ("fixed, twice the servers", |inner| {
+        BoxCloneService::new(BulkheadLayer::new(40).layer(inner))
+    }),
+    (OURS, |inner| adaptive(Knee::default(), inner)),
+];
+
+const OURS: &str = "**steadfast**, Knee";
+
+/// Twenty servers that take 20 ms, give or take one.
+fn twenty() -> Server {
+    Server::new(20, Times::normal(ms(20), ms(1)))
+}
+
+fn simulate(limiter: Limiter, server: impl FnOnce() -> Server, load: Load) -> Report {
+    sim::run(200, async {
+        let stack = limiter(BoxCloneService::new(server()));
+        load.send(stack, |_| ()).await
+    })
+}
+
+fn quantile(part: &Part<'_>, share: f64) -> Duration {
+    part.quantile(share).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+fn refused(part: &Part<'_>) -> f64 {
+    1.0 - part.good_share()
+}
+
+struct Overload {
+    goodput: f64,
+    p99: Duration,
+    late_p99: Duration,
+}
+
+/// At twice the capacity: what is done, and what the slowest wait, at first and in the end.
+fn overload(size: Size, table: &mut Table, chart: &mut Chart) -> Vec<Overload> {
+    let length = size.pick(secs(1200), secs(60));
+    LIMITERS
+        .map(|(name, limiter)| {
+            let report = simulate(limiter, twenty, Load::poisson().rate(2000.0, length));
+            let whole = report.whole();
+            let late = report.during(length - length / 4..length);
+            table.row([
+                name.into(),
+                format!("{:.0}", whole.goodput()),
+                millis(quantile(&whole, 0.5)),
+                millis(quantile(&whole, 0.99)),
+                millis(quantile(&late, 0.99)),
+            ]);
+            let parts = report.by_slot(length / 60).enumerate();
+            let slot = length.as_secs_f64() / 60.0;
+            let points = parts.take(60).map(|(number, part)| {
+                let p99 = quantile(&part, 0.99).as_secs_f64() * 1000.0;
+                ((number as f64 + 0.5) * slot, p99)
+            });
+            chart.line(name, points.collect());
+            Overload {
+                goodput: whole.goodput(),
+                p99: quantile(&whole, 0.99),
+                late_p99: quantile(&late, 0.99),
+            }
+        })
+        .into()
+}
+
+/// At nine tenths of the capacity: what is refused, and what the slowest wait.
+fn harm(size: Size, table: &mut Table) -> Vec<(f64, Duration)> {
+    let length = size.pick(secs(600), secs(60));
+    LIMITERS
+        .map(|(name, limiter)| {
+            let report = simulate(limiter, twenty, Load::poisson().rate(900.0, length));
+            // From when the limit is one that was found.
+            let part = report.during(secs(10)..length);
+            let (refused, p99) = (refused(&part), quantile(&part, 0.99));
+            table.row([
+                name.into(),
+                format!("{:.2} %", 100.0 * refused),
+                millis(p99),
+            ]);
+            (refused, p99)
+        })
+        .into()
+}
+
+/// The driver of Netflix's library: two servers, and more and less than they can do.
+fn driver(size: Size, table: &mut Table) -> Vec<(f64, Duration)> {
+    let phase = size.pick(secs(100), secs(50));
+    LIMITERS
+        .map(|(name, limiter)| {
+            let load = [50.0, 90.0, 200.0, 100.0]
+                .into_iter()
+                .fold(Load::poisson(), |load, rate| load.rate(rate, phase));
+            let server = || Server::new(2, Times::lognormal(ms(20), ms(1)));
+            let report = simulate(limiter, server, load);
+            let part = report.during(2 * phase..3 * phase);
+            let (goodput, p99) = (part.goodput(), quantile(&part, 0.99));
+            table.row([name.into(), format!("{goodput:.0}"), millis(p99)]);
+            (goodput, p99)
+        })
+        .into()
+}
+
+fn run(size: Size) -> Findings {
+    let mut twice = Table::new([
+        "2000/s for 1000/s",
+        "good/s",
+        "p50",
+        "p99",
+        "p99, last quarter",
+    ]);
+    let mut chart = Chart::new(
+        "The slowest per cent at twice the capacity, in ms",
+        "seconds",
+    );
+    let overload = overload(size, &mut twice, &mut chart);
+    let mut nearly = Table::new(["900/s for 1000/s", "refused", "p99"]);
+    let harm = harm(size, &mut nearly);
+    let mut example = Table::new(["200/s for 100/s, after 90/s", "good/s", "p99"]);
+    let driver = driver(size, &mut example);
+
+    let ours = overload.last().unwrap();
+    let (refused, p99_nearly) = *harm.last().unwrap();
+    let (goodput, p99_example) = *driver.last().unwrap();
+    let bars = vec![
+        Bar {
+            measure: "good answers a second, and p99, at twice the capacity".into(),
+            published: "Envoy 995, 35 ms; Vegas 900, 39 ms; Gradient2 1000, 203 ms".into(),
+            peers: format!(
+                "Envoy {:.0}, {}; Vegas {:.0}, {}; Gradient2 {:.0}, {}",
+                overload[2].goodput,
+                millis(overload[2].p99),
+                overload[0].goodput,
+                millis(overload[0].p99),
+                overload[1].goodput,
+                millis(overload[1].late_p99),
+            ),
+            ours: format!("{:.0}, {}", ours.goodput, millis(ours.p99)),
+            bar: "995, 35 ms".into(),
+            is_met: ours.goodput >= size.pick(995.0, 985.0) && ours.p99 <= ms(35),
+        },
+        Bar {
+            measure: "p99 in the last quarter, beside all of it".into(),
+            published: "Gradient2: from 43 to 203 ms".into(),
+            peers: format!("Gradient2 {}", millis(overload[1].late_p99)),
+            ours: millis(ours.late_p99),
+            bar: "no trend".into(),
+            is_met: ours.late_p99 <= ours.p99 + ms(1),
+        },
+        Bar {
+            measure: "refused, and p99, at nine tenths of the capacity".into(),
+            published: "Vegas 5 %; Envoy 0.5 %; Gradient2 0, 40 ms".into(),
+            peers: format!(
+                "Vegas {}; Envoy {}; Gradient2 {}, {}",
+                percent(harm[0].0),
+                percent(harm[2].0),
+                percent(harm[1].0),
+                millis(harm[1].1)
+            ),
+            ours: format!("{:.2} %, {}", 100.0 * refused, millis(p99_nearly)),
+            bar: "0.1 %, 40 ms".into(),
+            is_met: refused <= 0.001 && p99_nearly <= ms(40),
+        },
+        Bar {
+            measure: "Netflix's driver: good answers a second, and p99, at twice the capacity"
+                .into(),
+            published: "Envoy 99, 64 ms; Vegas 100, 257 ms".into(),
+            peers: format!(
+                "Envoy {:.0}, {}; Vegas {:.0}, {}",
+                driver[2].0,
+                millis(driver[2].1),
+                driver[0].0,
+                millis(driver[0].1)
+            ),
+            ours: format!("{goodput:.0}, {}", millis(p99_example)),
+            bar: "99, 64 ms".into(),
+            is_met: goodput >= size.pick(98.5, 95.0) && p99_example <= size.pick(ms(64), ms(150)),
+        },
+    ];
+    let text = "Poisson arrivals at a limit that refuses at once, above servers with an endless queue; defaults \
+        throughout. The published figures are those of the peers' formulas, not of their code.";
+    Findings {
+        text: text.into(),
+        tables: vec![twice, nearly, example],
+        bars,
+        charts: vec![chart],
+    }
+}
