@@ -108,6 +108,23 @@ fn the_share_settles_within_two_seconds_and_does_not_swing() {
 }
 
 #[test]
+fn nor_does_it_swing_where_a_queue_fills_within_an_interval() {
+    // Two milliseconds of work, looked at every twenty.
+    let server = Server {
+        sensor: Sensor::Delay(0.002),
+        is_random: false,
+        ..SERVER
+    };
+    for multiple in [1.1, 2.0, 5.0] {
+        let outcome = &storm(&server, 20.0, multiple)[1];
+        let (_, deviation) = outcome.steady();
+        assert!(deviation < 0.12, "{multiple}: {deviation}");
+        let used = outcome.goodput() / server.capacity();
+        assert!(used >= 0.99, "{multiple}: {used}");
+    }
+}
+
+#[test]
 fn it_recovers_within_a_second_of_the_load_however_long_that_lasted() {
     for server in servers() {
         for seconds in [1.0, 20.0] {
