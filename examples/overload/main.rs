@@ -1,9 +1,9 @@
 //! Overload: experiments that others published, run again on a paused clock.
 //!
 //! ```text
-//! cargo run --release --features sim --example overload
-//! cargo run --release --features sim --example overload -- retry_storm collapse
-//! cargo run --release --features sim --example overload -- --report
+//! cargo run --release --example overload
+//! cargo run --release --example overload -- retry_storm collapse
+//! cargo run --release --example overload -- --report
 //! ```
 //!
 //! Each of the [`experiments`] reproduces one, with the policies that were blamed or praised in it and with the
@@ -44,12 +44,16 @@ struct Args {
     /// Only those of these names; without any, all
     names: Vec<String>,
 
+    /// As little of each as still shows that the bars are met: what the tests run
+    #[arg(long)]
+    fast: bool,
+
     /// Write the report
-    #[arg(long, conflicts_with_all = ["names", "check"])]
+    #[arg(long, conflicts_with_all = ["names", "fast", "check"])]
     report: bool,
 
     /// Compare the report with what is written, and fail where they differ
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "fast"])]
     check: bool,
 
     /// Where to put the charts
@@ -71,7 +75,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     let chosen = choose(&args.names)?;
-    let found = run_all(&chosen);
+    let size = if args.fast { Size::Fast } else { Size::Full };
+    let found = run_all(&chosen, size);
     println!("{}", report::table(&found));
     if args.report {
         write(Path::new(REPORT), &report::markdown(&found))?;
@@ -114,7 +119,7 @@ fn choose(names: &[String]) -> Result<Vec<Experiment>, String> {
 }
 
 /// Runs the experiments, as many at a time as there are processors.
-fn run_all(experiments: &[Experiment]) -> Vec<(Experiment, Findings)> {
+fn run_all(experiments: &[Experiment], size: Size) -> Vec<(Experiment, Findings)> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let progress = progress::Progress::new(experiments.len());
     let next = AtomicUsize::new(0);
@@ -124,7 +129,7 @@ fn run_all(experiments: &[Experiment]) -> Vec<(Experiment, Findings)> {
             scope.spawn(|| {
                 while let Some(experiment) = experiments.get(next.fetch_add(1, Relaxed)) {
                     progress.begin(experiment.name);
-                    let findings = (experiment.run)(Size::Full);
+                    let findings = (experiment.run)(size);
                     progress.end(experiment.name);
                     found.lock().unwrap().push((*experiment, findings));
                 }

@@ -51,7 +51,7 @@ pub(crate) fn table(found: &[(Experiment, Findings)]) -> String {
 const INTRODUCTION: &str = "\
 # Overload: what others found, and what this crate does
 
-Written by `cargo run --release --features sim --example overload -- --report`; not to be edited. Every figure comes from a
+Written by `cargo run --release --example overload -- --report`; not to be edited. Every figure comes from a
 simulation on a paused clock with a fixed seed, and is the same on every machine: a difference in this page is a
 difference in behaviour.
 

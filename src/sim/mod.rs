@@ -13,7 +13,7 @@
 //!
 //! # The same again
 //!
-//! A run is the same every time, call by call, on any machine. For that, all that is random in it comes from
+//! A run is the same every time, call by call, on any machine of 64 bits. For that, all that is random in it comes from
 //! its seed: [`random`], what this module draws, and **every layer of this crate that is built within the
 //! run** and is given no seed of its own. The same goes for order: timers that are due at once fire in one
 //! order, and tasks run in the order in which they were woken. To keep it so, a simulation does without
@@ -72,6 +72,7 @@
 //! assert_eq!(simulate(), (report, work));
 //! ```
 
+pub mod laws;
 mod link;
 mod load;
 mod maths;
@@ -82,6 +83,8 @@ mod run;
 mod server;
 mod work;
 mod workers;
+#[cfg(test)]
+mod workers_tests;
 
 pub use link::{Link, Linked, LinkedFuture};
 pub use load::{Arrival, Clients, Load};

@@ -109,7 +109,7 @@ mod tests {
             for secs in [3, 1, 2_000_000] {
                 let tell = tell.clone();
                 at(Duration::from_secs(secs), move || {
-                    tell.send(elapsed()).unwrap()
+                    tell.send(elapsed()).unwrap();
                 });
             }
             drop(tell);

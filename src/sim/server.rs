@@ -216,13 +216,13 @@ impl Server {
         waiting
     }
 
-    /// What reached the server, and what it did, from the run's beginning on.
+    /// What reached the server, and what it did, since it was made.
     #[must_use]
     pub fn work(&self) -> Work {
         self.work_during(Duration::ZERO..Duration::MAX)
     }
 
-    /// The same of a part of the run, in whole [slots](Self::counting_every).
+    /// The same of a part of that time, in whole [slots](Self::counting_every).
     #[must_use]
     pub fn work_during(&self, part: Range<Duration>) -> Work {
         let mut work = Work::default();

@@ -1,14 +1,5 @@
-//! What every layer owes to the service below it and to the caller above it.
-//!
-//! One suite, run over every layer: a new layer is one line at the end.
-
-use std::{
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+//! The laws that a layer owes to the service below it and to the caller above it, run over every layer. The
+//! laws themselves are in `src/sim/laws`; a new layer is one line at the end.
 
 #[cfg(feature = "http")]
 use steadfast::deadline::{DeadlineLayer, PropagateLayer};
@@ -19,162 +10,13 @@ use steadfast::{
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
     load_shed::LoadShedLayer,
     retry::RetryLayer,
+    sim::laws::{self, Lawful, Readiness},
     throttle::{Mode as ThrottleMode, ThrottleLayer},
     timeout::TimeoutLayer,
 };
-use tokio::sync::Notify;
 use tower::{Layer, Service};
 
-use crate::support::{Act, CountingWaker, Error, Scripted, Told, Watch, ms, poll_once, secs};
-
-/// What a layer's readiness says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Readiness {
-    /// That the inner service is ready.
-    Inner,
-    /// Nothing: the layer waits for the inner service after it was called.
-    Always,
-}
-
-trait Svc: Service<Act, Response = u32, Error = Error> + Clone {}
-impl<S: Service<Act, Response = u32, Error = Error> + Clone> Svc for S {}
-
-fn apply<L>(layer: L) -> (L::Service, Watch)
-where
-    L: Layer<Scripted>,
-{
-    let (service, watch) = Scripted::new();
-    (layer.layer(service), watch)
-}
-
-fn make_ready(service: &mut impl Svc) {
-    let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
-    assert!(matches!(ready, Poll::Ready(Ok(()))));
-}
-
-/// Readiness is the inner service's, or is always there; and while the inner service is not ready, the
-/// caller is woken when it is.
-fn readiness_is_told_as_it_is(mut service: impl Svc, watch: &Watch, readiness: Readiness) {
-    let (counter, waker) = CountingWaker::new();
-    watch.be_unready(1);
-    let ready = service.poll_ready(&mut Context::from_waker(&waker));
-    match readiness {
-        Readiness::Inner => {
-            assert!(ready.is_pending());
-            assert_eq!(
-                counter.woken(),
-                1,
-                "the inner service's waker is the caller's"
-            );
-        }
-        Readiness::Always => {
-            assert!(ready.is_ready());
-            let mut call = pin!(service.call(Act::Succeed));
-            let mut cx = Context::from_waker(&waker);
-            assert!(call.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(
-                counter.woken(),
-                1,
-                "the inner service's waker is the caller's"
-            );
-            assert_eq!(call.poll(&mut cx), Poll::Ready(Ok(1)));
-        }
-    }
-}
-
-/// The service that was made ready is the one that is called, whatever its clones do. The inner service
-/// panics where that is not so.
-fn only_a_readied_service_is_called(mut service: impl Svc, watch: &Watch) {
-    for calls in 1..=3 {
-        make_ready(&mut service);
-        let mut clone = service.clone();
-        assert_eq!(
-            poll_once(pin!(service.call(Act::Succeed))),
-            Poll::Ready(Ok(1))
-        );
-        make_ready(&mut clone);
-        assert_eq!(
-            poll_once(pin!(clone.call(Act::Succeed))),
-            Poll::Ready(Ok(1))
-        );
-        assert_eq!(watch.calls(), 2 * calls);
-    }
-}
-
-/// However a call ends, nothing of it is left: each way is gone through more often than any layer here
-/// has room for calls.
-fn nothing_is_kept_of_a_call_that_ends(mut service: impl Svc, watch: &Watch) {
-    for _ in 0..20 {
-        // Dropped before it is polled.
-        make_ready(&mut service);
-        drop(service.call(Act::Hang));
-        assert_eq!(watch.in_flight(), 0);
-        // Dropped while it waits.
-        make_ready(&mut service);
-        {
-            let mut call = pin!(service.call(Act::Hang));
-            assert!(poll_once(call.as_mut()).is_pending());
-            assert_eq!(watch.in_flight(), 1);
-        }
-        assert_eq!(watch.in_flight(), 0);
-        // Panics, in the future and in the call.
-        for act in [Act::Panic, Act::PanicInCall] {
-            make_ready(&mut service);
-            let panicked = catch_unwind(AssertUnwindSafe(|| {
-                let _ = poll_once(pin!(service.call(act)));
-            }));
-            assert!(panicked.is_err(), "a panic is the caller's to see");
-            assert_eq!(watch.in_flight(), 0);
-        }
-    }
-    make_ready(&mut service);
-    assert_eq!(
-        poll_once(pin!(service.call(Act::Succeed))),
-        Poll::Ready(Ok(1))
-    );
-}
-
-/// A call that has answered holds nothing, though its future is still there.
-fn an_answered_call_holds_nothing(mut service: impl Svc, watch: &Watch) {
-    let mut answered = Vec::new();
-    for _ in 0..20 {
-        make_ready(&mut service);
-        let mut call = Box::pin(service.call(Act::Succeed));
-        assert_eq!(poll_once(call.as_mut()), Poll::Ready(Ok(1)));
-        answered.push(call);
-    }
-    assert_eq!(watch.in_flight(), 0);
-}
-
-/// A pending call wakes whoever polled it last, when there is something to do, and not before.
-async fn wakers_are_neither_lost_nor_wasted(mut service: impl Svc) {
-    let notify = Arc::new(Notify::new());
-    make_ready(&mut service);
-    let mut call = pin!(service.call(Act::Await(notify.clone())));
-
-    let (first, waker) = CountingWaker::new();
-    assert!(
-        call.as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    let (second, waker) = CountingWaker::new();
-    let mut cx = Context::from_waker(&waker);
-    assert!(call.as_mut().poll(&mut cx).is_pending());
-    tokio::task::yield_now().await;
-    assert_eq!((first.woken(), second.woken()), (0, 0), "woken for nothing");
-
-    notify.notify_one();
-    assert_eq!((first.woken(), second.woken()), (0, 1));
-    assert_eq!(call.poll(&mut cx), Poll::Ready(Ok(1)));
-}
-
-/// The inner service's error comes back as it was.
-fn errors_pass_unchanged(mut service: impl Svc) {
-    make_ready(&mut service);
-    let result = poll_once(pin!(service.call(Act::Fail(42))));
-    assert_eq!(result, Poll::Ready(Err(Error::Failed(42))));
-}
+use crate::support::{Act, Error, Scripted, Told, ms, secs};
 
 /// Runs every law over a layer. `$layer` is an expression so that each law has a layer of its own.
 macro_rules! laws {
@@ -182,38 +24,34 @@ macro_rules! laws {
         $($(#[$meta])* mod $name {
             use super::*;
 
-            #[tokio::test(start_paused = true)]
-            async fn readiness_is_told_as_it_is() {
-                let (service, watch) = apply($layer);
-                super::readiness_is_told_as_it_is(service, &watch, Readiness::$readiness);
+            #[test]
+            fn readiness_is_told_as_it_is() {
+                laws::readiness_is_told_as_it_is(Readiness::$readiness, || $layer);
             }
 
-            #[tokio::test(start_paused = true)]
-            async fn only_a_readied_service_is_called() {
-                let (service, watch) = apply($layer);
-                super::only_a_readied_service_is_called(service, &watch);
+            #[test]
+            fn only_a_readied_service_is_called() {
+                laws::only_a_readied_service_is_called(Readiness::$readiness, || $layer);
             }
 
-            #[tokio::test(start_paused = true)]
-            async fn nothing_is_kept_of_a_call_that_ends() {
-                let (service, watch) = apply($layer);
-                super::nothing_is_kept_of_a_call_that_ends(service, &watch);
+            #[test]
+            fn nothing_is_kept_of_a_call_that_ends() {
+                laws::nothing_is_kept_of_a_call_that_ends(Readiness::$readiness, || $layer);
             }
 
-            #[tokio::test(start_paused = true)]
-            async fn an_answered_call_holds_nothing() {
-                let (service, watch) = apply($layer);
-                super::an_answered_call_holds_nothing(service, &watch);
+            #[test]
+            fn an_answered_call_holds_nothing() {
+                laws::an_answered_call_holds_nothing(Readiness::$readiness, || $layer);
             }
 
-            #[tokio::test(start_paused = true)]
-            async fn wakers_are_neither_lost_nor_wasted() {
-                super::wakers_are_neither_lost_nor_wasted(apply($layer).0).await;
+            #[test]
+            fn wakers_are_neither_lost_nor_wasted() {
+                laws::wakers_are_neither_lost_nor_wasted(Readiness::$readiness, || $layer);
             }
 
-            #[tokio::test(start_paused = true)]
-            async fn errors_pass_unchanged() {
-                super::errors_pass_unchanged(apply($layer).0);
+            #[test]
+            fn errors_pass_unchanged() {
+                laws::errors_pass_unchanged(Readiness::$readiness, || $layer);
             }
         })*
     };
@@ -221,7 +59,7 @@ macro_rules! laws {
 
 /// A layer for requests of HTTP's, around a service for those of the script.
 #[cfg(feature = "http")]
-fn over_http<L>(layer: L) -> impl Layer<Scripted, Service: Svc>
+fn over_http<L>(layer: L) -> impl Layer<Scripted, Service: Lawful>
 where
     L: Layer<tower::util::MapRequest<Scripted, fn(http::Request<Act>) -> Act>>,
     L::Service: Service<http::Request<Act>, Response = u32, Error = Error> + Clone,
@@ -238,25 +76,13 @@ where
 #[cfg(feature = "http")]
 mod of_http {
     use http::Response;
-    use steadfast::http::{AnswerRefusals, AnswerRefusalsLayer, IntoRefusal, Refusal};
+    use steadfast::http::{AnswerRefusals, AnswerRefusalsLayer, Refusal};
     use tower::{
         ServiceBuilder,
         util::{MapResponse, MapResponseLayer},
     };
 
     use super::*;
-
-    impl IntoRefusal for Error {
-        type Other = Self;
-
-        fn into_refusal(self) -> Result<Refusal, Self> {
-            match self {
-                Self::Rejected(rejected) => Ok(rejected.into()),
-                Self::TimedOut(timed_out) => Ok(timed_out.into()),
-                other => Err(other),
-            }
-        }
-    }
 
     type Answered = MapResponse<
         AnswerRefusals<

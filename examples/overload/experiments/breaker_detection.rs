@@ -98,6 +98,8 @@ fn detection(builder: CircuitBreakerBuilder, per_second: u32) -> Option<(u32, Du
     })
 }
 
+type Rule = fn() -> CircuitBreakerBuilder;
+
 fn by_count() -> CircuitBreakerBuilder {
     let thresholds = Thresholds::failure_rate(0.5).minimum_calls(100);
     CircuitBreakerLayer::builder().count_window(100, thresholds)
@@ -126,7 +128,7 @@ fn run(size: Size) -> Findings {
             format!("{off:.1} deviations"),
         ]);
     }
-    let rules: [(&str, fn() -> CircuitBreakerBuilder); 4] = [
+    let rules: [(&str, Rule); 4] = [
         ("half of 100 calls (resilience4j's)", by_count),
         ("half of 10 s, at least 20 calls (Hystrix's)", by_time),
         ("10 in a row", || {

@@ -206,7 +206,7 @@ fn run(size: Size) -> Findings {
             Policy::ByConnection { open: 8.2 },
         ),
     ];
-    let availabilities = [0.5, 0.6, 0.7, 0.8, 0.9];
+    let availabilities = size.pick(&[0.5, 0.6, 0.7, 0.8, 0.9][..], &[0.8]);
     let mut table = Table::new([
         "total, contention (s)",
         "A = 0.5",
@@ -218,7 +218,7 @@ fn run(size: Size) -> Findings {
     let (mut furthest, mut all) = (0.0_f64, Vec::new());
     for (name, policy) in policies {
         let (mut row, mut costs) = (vec![name.to_owned()], Vec::new());
-        for availability in availabilities {
+        for &availability in availabilities {
             let computed = markov::cost(availability, policy);
             let measured = simulate(availability, clients, policy);
             let (total, total_error) = mean(&measured, |cost| cost.total);
@@ -230,6 +230,7 @@ fn run(size: Size) -> Findings {
             row.push(format!("{total:.0}, {contention:.0}"));
         }
         all.push(costs);
+        row.resize(6, "-".to_owned());
         table.row(<[String; 6]>::try_from(row).expect("six"));
     }
     let change = |of: fn(&Cost) -> f64, ours: &[Cost], base: &[Cost]| -> Vec<f64> {

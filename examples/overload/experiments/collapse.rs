@@ -91,7 +91,7 @@ fn goodput(reports: &[Report], from: Duration, to: Duration) -> f64 {
 }
 
 fn run(size: Size) -> Findings {
-    let runs = size.pick(10, 3);
+    let runs = size.pick(10, 2);
     let spike = Load::poisson()
         .rate(40.0, FROM)
         .rate(80.0, TO - FROM)
@@ -105,7 +105,7 @@ fn run(size: Size) -> Findings {
             .collect()
     };
     // The most that it can do in time, however many it lets in.
-    let flood = Load::poisson().rate(300.0, secs(60));
+    let flood = Load::poisson().rate(150.0, secs(60));
     let capacity = |limit| {
         let lane = Lane {
             name: "",
@@ -116,7 +116,7 @@ fn run(size: Size) -> Findings {
             .during(secs(10)..secs(60))
             .goodput()
     };
-    let limits = size.pick((100..=200).step_by(10), (150..=170).step_by(10));
+    let limits = size.pick((100..=200).step_by(10), (LIMIT..=LIMIT).step_by(10));
     let peak = limits.map(capacity).fold(0.0, f64::max);
 
     let mut table = Table::new([

@@ -103,7 +103,7 @@ impl Table {
 
     fn row<const N: usize>(&mut self, row: [String; N]) {
         assert_eq!(N, self.head.len());
-        self.rows.push(row.to_vec());
+        self.rows.push(row.into());
     }
 }
 

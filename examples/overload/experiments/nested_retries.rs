@@ -80,7 +80,7 @@ fn run(size: Size) -> Findings {
             3,
         ),
     ];
-    let shares = [0.05, 0.1, 0.15, 0.2, 0.5, 1.0];
+    let shares = size.pick(&[0.05, 0.1, 0.15, 0.2, 0.5, 1.0][..], &[0.1, 0.5]);
     let mut table = Table::new([
         "load, success",
         "f = 0.05",
@@ -94,13 +94,14 @@ fn run(size: Size) -> Findings {
     for (name, tier, tiers, attempts) in chains {
         let mut row = vec![name.to_owned()];
         let mut most = 0.0_f64;
-        for failing in shares {
+        for &failing in shares {
             let length = if failing > 0.5 { 1 } else { length };
             let (load, success) = simulate(tier, tiers, attempts, failing, length);
             most = most.max(load);
             row.push(format!("{load:.2}, {success:.3}"));
         }
         worst.push(most);
+        row.resize(7, "-".to_owned());
         table.row(<[String; 7]>::try_from(row).expect("seven"));
     }
     let peers = format!("{:.0}; {:.0}", worst[0], worst[1]);
