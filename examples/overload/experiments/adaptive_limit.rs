@@ -45,7 +45,7 @@ fn twenty() -> Server {
     Server::new(20, Times::normal(ms(20), ms(1)))
 }
 
-fn simulate(limiter: Limiter, server: impl FnOnce() -> Server, load: Load) -> Report {
+fn simulate(limiter: Limiter, server: impl FnOnce() -> Server, load: &Load) -> Report {
     sim::run(200, async {
         let stack = limiter(BoxCloneService::new(server()));
         load.send(stack, |_| ()).await
@@ -75,7 +75,7 @@ fn overload(size: Size, table: &mut Table, chart: &mut Chart) -> Vec<Overload> {
     let length = size.pick(secs(1200), secs(60));
     LIMITERS
         .map(|(name, limiter)| {
-            let report = simulate(limiter, twenty, Load::poisson().rate(2000.0, length));
+            let report = simulate(limiter, twenty, &Load::poisson().rate(2000.0, length));
             let whole = report.whole();
             let late = report.during(length - length / 4..length);
             table.row([
@@ -106,7 +106,7 @@ fn harm(size: Size, table: &mut Table) -> Vec<(f64, Duration)> {
     let length = size.pick(secs(600), secs(60));
     LIMITERS
         .map(|(name, limiter)| {
-            let report = simulate(limiter, twenty, Load::poisson().rate(900.0, length));
+            let report = simulate(limiter, twenty, &Load::poisson().rate(900.0, length));
             // From when the limit is one that was found.
             let part = report.during(secs(10)..length);
             let (refused, p99) = (refused(&part), quantile(&part, 0.99));
@@ -129,7 +129,7 @@ fn driver(size: Size, table: &mut Table) -> Vec<(f64, Duration)> {
                 .into_iter()
                 .fold(Load::poisson(), |load, rate| load.rate(rate, phase));
             let server = || Server::new(2, Times::lognormal(ms(20), ms(1)));
-            let report = simulate(limiter, server, load);
+            let report = simulate(limiter, server, &load);
             let part = report.during(2 * phase..3 * phase);
             let (goodput, p99) = (part.goodput(), quantile(&part, 0.99));
             table.row([name.into(), format!("{goodput:.0}"), millis(p99)]);
