@@ -40,7 +40,7 @@
 //! | [`bulkhead`] | refuses, or queues, calls above a number in flight | two writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
-//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, two writes |
+//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, three writes |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |
 //!

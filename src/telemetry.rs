@@ -21,7 +21,7 @@
 //! | `steadfast_bulkhead_limit` | gauge | | calls that may be in flight, of one key where there are keys |
 //! | `steadfast_bulkhead_in_flight` | gauge | | calls in flight: permits in use |
 //! | `steadfast_bulkhead_waiting` | gauge | | calls in the queue |
-//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu` or `gauge` |
+//! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu`, or the name of a gauge |
 //! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
 //! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
 //! | `steadfast_load_shed_unready_total` | counter | | calls refused because the inner service was not ready |

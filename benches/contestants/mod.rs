@@ -223,7 +223,7 @@ fn load_shed() -> LoadShedBuilder {
 
 /// Calls to a server that is overloaded, of which one in a hundred passes.
 pub(crate) fn shed() -> Calls {
-    let layer = LoadShedLayer::builder().gauge(|| 1e9).build();
+    let layer = LoadShedLayer::builder().gauge("gauge", || 1e9).build();
     let layer = layer.expect("the settings are in range");
     let mut calls = calls(layer.layer(FailingOneIn(1)));
     while layer.handle().snapshot().shed_share < 1.0 {

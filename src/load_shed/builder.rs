@@ -13,7 +13,8 @@ use crate::{
 
 /// The settings of load shedding; made by [`LoadShedLayer::builder`].
 ///
-/// Signals of load may be given alone or together: the one that is loaded the most decides.
+/// Signals of load may be given alone or together: the one that is loaded the most decides. One that is
+/// given again replaces itself.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadShedBuilder<C = FromContext, K = AtRandom, X = NoneExempt, U = Answered> {
@@ -94,18 +95,21 @@ impl<C, K, X, U> LoadShedBuilder<C, K, X, U> {
 
     /// A signal of your own: any number that grows with the load, and is 1 where that is as it is to be.
     ///
-    /// Memory, connections of a pool, depth of a queue elsewhere. `read` is called as told of
-    /// [`queueing_delay`](Self::queueing_delay). A NaN says nothing, and less than zero is zero.
-    pub fn gauge<F>(self, read: F) -> Self
+    /// Memory, connections of a pool, depth of a queue elsewhere; several, each by its `name`, for metrics and
+    /// the handle. `read` is called as told of [`queueing_delay`](Self::queueing_delay). A NaN says nothing,
+    /// and less than zero is zero.
+    pub fn gauge<F>(self, name: &'static str, read: F) -> Self
     where
         F: Fn() -> f64 + Send + Sync + 'static,
     {
         let read = Read(ConstArc::new(read));
-        self.signal(Signal::Gauge { read })
+        self.signal(Signal::Gauge { name, read })
     }
 
     fn signal(mut self, signal: Signal) -> Self {
-        self.settings.signals.push(signal);
+        let signals = &mut self.settings.signals;
+        signals.retain(|other| other.name() != signal.name());
+        signals.push(signal);
         self
     }
 

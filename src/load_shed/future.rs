@@ -10,11 +10,11 @@ use pin_project::pin_project;
 
 use super::{
     held::HeldCall,
-    shared::{Pass, Shared},
+    shared::{Pass, Refused, Shared},
 };
 use crate::{
     classify::AnyError,
-    error::{FromRejected, Rejected},
+    error::FromRejected,
     origin::{self, Origin},
     pooled::PooledArc,
     telemetry::{Course, Ending},
@@ -40,7 +40,7 @@ enum State<F> {
         future: F,
         call: Call,
     },
-    Rejected(Rejected),
+    Refused(Refused),
     Done,
 }
 
@@ -52,8 +52,9 @@ impl<F, U> LoadShedFuture<F, U> {
         Self { state, until }
     }
 
-    pub(super) const fn rejected(rejected: Rejected, until: U) -> Self {
-        let state = State::Rejected(rejected);
+    #[inline]
+    pub(super) const fn refused(refused: Refused, until: U) -> Self {
+        let state = State::Refused(refused);
         Self { state, until }
     }
 }
@@ -81,7 +82,7 @@ where
                 }
                 result
             }
-            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
+            StateProj::Refused(refused) => Err(origin::reject(refused.rejected())),
             StateProj::Done => panic!("future of load shedding polled after completion"),
         };
         match result {
@@ -102,7 +103,7 @@ impl<F> State<F> {
     fn take_call(self: Pin<&mut Self>) -> Option<Call> {
         match self.project_replace(Self::Done) {
             StateOwned::Admitted { call, .. } => Some(call),
-            StateOwned::Rejected(_) | StateOwned::Done => None,
+            StateOwned::Refused(_) | StateOwned::Done => None,
         }
     }
 }

@@ -36,7 +36,7 @@ impl<Req> CriticalityOf<Req> for FromContext {
 }
 
 /// In which cohort of its criticality a request is. Implemented by [`AtRandom`] and [`ByUser`].
-pub trait CohortOf<Req> {
+pub trait CohortOf<Req>: sealed::Sealed {
     /// The hash, with what `salt` gives, of whoever makes the request; nothing where that is all the same.
     #[doc(hidden)]
     fn hash(&self, req: &Req, salt: impl FnOnce() -> u64) -> Option<u64>;
@@ -140,4 +140,6 @@ mod sealed {
     #[allow(unnameable_types, reason = "that is how it seals")]
     pub trait Sealed {}
     impl<C, K, X> Sealed for super::Priorities<C, K, X> {}
+    impl Sealed for super::AtRandom {}
+    impl<F> Sealed for super::ByUser<F> {}
 }

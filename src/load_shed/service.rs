@@ -8,11 +8,11 @@ use super::{
     Mode, Priorities, Prioritize,
     future::{Call, LoadShedFuture},
     held::HeldCall,
-    shared::{Pass, Shared},
+    shared::{Pass, Refused, Shared},
     unready::Unready,
 };
 use crate::{
-    error::{FromRejected, Rejected},
+    error::FromRejected,
     pooled::PooledArc,
     time::Timer,
     until::{Answered, Until},
@@ -64,7 +64,7 @@ impl<S: Clone, P: Clone, U: Clone> Clone for LoadShed<S, P, U> {
 impl<S, P, U> LoadShed<S, P, U> {
     /// Whether, and why, the call may not be made.
     #[inline]
-    fn ask<Req>(&self, req: &Req) -> Result<Pass, Rejected>
+    fn ask<Req>(&self, req: &Req) -> Result<Pass, Refused>
     where
         P: Prioritize<Req>,
     {
@@ -122,7 +122,7 @@ where
                 LoadShedFuture::admitted(self.inner.call(req), call, until)
             }
             // The inner service keeps the readiness it reported, if it did; the next call let in uses it.
-            Err(rejected) => LoadShedFuture::rejected(rejected, until),
+            Err(refused) => LoadShedFuture::refused(refused, until),
         }
     }
 }

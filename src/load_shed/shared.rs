@@ -17,7 +17,11 @@ use crate::{
     error::{InvalidSetting, Reason, Rejected},
     mode::Switch,
     rng::Rng,
-    sync::{AtomicU32, AtomicU64, ConstArc, Mutex, Ordering::Relaxed, try_lock},
+    sync::{
+        AtomicU32, AtomicU64, ConstArc, Mutex,
+        Ordering::{Acquire, Relaxed, Release},
+        try_lock,
+    },
     telemetry::{Counter, Ending, Gauge, Telemetry},
     time::{Epoch, nanos, since_unix_epoch},
 };
@@ -37,10 +41,9 @@ pub(super) struct Shared {
     spared: Share,
     /// Nanoseconds.
     retry_after: u64,
-    /// With the hour, decides which users are shed first.
-    salt: u64,
-    /// What the clock on the wall said at the epoch.
-    wall: Duration,
+    /// What users are hashed with, of the hour of the last sampling.
+    salt: AtomicU64,
+    hours: Hours,
     pub(super) unready: Option<Unready>,
     signals: Box<[Signal]>,
     probe: Option<ConstArc<Probe>>,
@@ -49,7 +52,6 @@ pub(super) struct Shared {
     // Written by every call.
     seen: Counts,
     tally: Tally,
-    rng: Rng,
     // Written by samplings.
     shown: Shown,
     regulator: Mutex<Regulator>,
@@ -57,13 +59,15 @@ pub(super) struct Shared {
 
 pooled!(Shared);
 
-/// What became of the calls that were seen and are not in flight any more. On a line of their own.
-#[derive(Debug, Default)]
+/// What became of the calls that were seen and are not in flight any more, and the chance that calls have. On
+/// a line of memory of their own, apart from what is only read.
+#[derive(Debug)]
 #[repr(align(64))]
 struct Tally {
     /// Here, or further in.
     refused: AtomicU64,
     done: AtomicU64,
+    rng: Rng,
 }
 
 /// What the last sampling found, for whoever looks. Numbers are bits of an `f64`.
@@ -92,10 +96,28 @@ struct Regulator {
 pub(super) enum Pass {
     /// It is counted until it is done.
     Counted,
-    /// It would have been refused, and has been counted so.
-    Spared,
+    /// It has been counted as refused, which it would have been, or there is nothing to count for.
+    Told,
     /// It is exempt, or the layer disabled.
     Unwatched,
+}
+
+/// A call that does not pass. As little as possible is handed around for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    layer: &'static str,
+    /// Nanoseconds, of which none say nothing.
+    retry_after: u64,
+}
+
+impl Refused {
+    pub(super) fn rejected(self) -> Rejected {
+        let rejected = Rejected::new(self.layer, Reason::Overloaded);
+        match self.retry_after {
+            0 => rejected,
+            delay => rejected.with_retry_after(Duration::from_nanos(delay)),
+        }
+    }
 }
 
 impl Shared {
@@ -107,19 +129,27 @@ impl Shared {
         let telemetry = telemetry(settings.name);
         let epoch = Epoch::start();
         let rng = Rng::new(settings.seed);
+        let hours = Hours {
+            wall: since_unix_epoch(),
+            seed: rng.draw(),
+        };
         let probe = settings.probe(epoch);
         let signals = settings.signals.into_boxed_slice();
         Ok(Self {
             mode: Switch::new(settings.mode, "steadfast_load_shed_mode", &telemetry),
             threshold: AtomicU32::new(Threshold::NONE.bits()),
-            due: AtomicU64::new(nanos(settings.sampling_interval)),
+            due: AtomicU64::new(if signals.is_empty() {
+                u64::MAX
+            } else {
+                nanos(settings.sampling_interval)
+            }),
             epoch,
             interval: nanos(settings.sampling_interval),
             min_admitted_share: settings.min_admitted_share,
             spared: Share::new(settings.min_admitted_share),
             retry_after: nanos(settings.retry_after),
-            salt: rng.draw(),
-            wall: since_unix_epoch(),
+            salt: AtomicU64::new(hours.salt_at(0)),
+            hours,
             unready: settings.unready_for.map(|bound| Unready::new(nanos(bound))),
             metrics: Metrics::new(&telemetry, &signals),
             shown: Shown::new(signals.len()),
@@ -127,8 +157,11 @@ impl Shared {
             probe,
             telemetry,
             seen: Counts::new(),
-            tally: Tally::default(),
-            rng,
+            tally: Tally {
+                refused: AtomicU64::new(0),
+                done: AtomicU64::new(0),
+                rng,
+            },
             regulator: Mutex::new(Regulator {
                 controller: Controller::new(settings.min_admitted_share),
                 distribution: Distribution::new(),
@@ -154,9 +187,12 @@ impl Shared {
         mode: Mode,
         criticality: Criticality,
         user: Option<u64>,
-    ) -> Result<Pass, Rejected> {
+    ) -> Result<Pass, Refused> {
+        if self.signals.is_empty() {
+            return Ok(Pass::Told);
+        }
         self.sample_if_due();
-        let chance = Chance(self.rng.draw());
+        let chance = Chance(self.tally.rng.draw());
         let priority = Priority::new(criticality, user, chance);
         self.seen.count(priority.level());
         if self.threshold().admits(priority) {
@@ -167,37 +203,35 @@ impl Shared {
 
     /// One that is to be shed, unless luck has it. Out of line, to keep the way of those that pass short.
     #[inline(never)]
-    fn shed(&self, mode: Mode, criticality: Criticality, chance: Chance) -> Result<Pass, Rejected> {
+    fn shed(&self, mode: Mode, criticality: Criticality, chance: Chance) -> Result<Pass, Refused> {
         if chance.is_among(self.spared) {
             return Ok(Pass::Counted);
         }
-        // Relaxed, here and below: counts, of which each is for itself.
-        self.tally.refused.fetch_add(1, Relaxed);
+        self.tally.refused.fetch_add(1, Release); // see `sample`
         self.metrics.shed[criticality as usize].increment(1);
         if mode == Mode::ObserveOnly {
             self.metrics.spared.increment(1);
             self.telemetry.spared(Reason::Overloaded);
-            return Ok(Pass::Spared);
+            return Ok(Pass::Told);
         }
         Err(self.refusal(chance))
     }
 
     /// Refuses a call for which the inner service is not ready.
     #[inline(never)]
-    pub(super) fn refuse_unready(&self) -> Rejected {
+    pub(super) fn refuse_unready(&self) -> Refused {
         self.metrics.unready.increment(1);
-        self.refusal(Chance(self.rng.draw()))
+        self.refusal(Chance(self.tally.rng.draw()))
     }
 
-    fn refusal(&self, chance: Chance) -> Rejected {
-        let rejected = self.telemetry.reject(Reason::Overloaded);
-        if self.retry_after == 0 {
-            return rejected;
-        }
+    fn refusal(&self, chance: Chance) -> Refused {
+        self.telemetry.rejected(Reason::Overloaded);
         // Between once and twice as long, so that those who are told now do not come all at once.
         let longer = chance.part_of(self.retry_after);
-        let delay = self.retry_after.saturating_add(longer);
-        rejected.with_retry_after(Duration::from_nanos(delay))
+        Refused {
+            layer: self.telemetry.name(),
+            retry_after: self.retry_after.saturating_add(longer),
+        }
     }
 
     /// A call that was counted is over. One that was refused further in shows nothing of what can be done.
@@ -207,16 +241,13 @@ impl Shared {
             Ending::RejectedBelow => &self.tally.refused,
             _ => &self.tally.done,
         };
-        tally.fetch_add(1, Relaxed);
+        tally.fetch_add(1, Release); // see `sample`
     }
 
     /// What users are hashed with in this hour.
+    #[inline]
     pub(super) fn salt(&self) -> u64 {
-        const HOUR: Duration = Duration::from_secs(3600);
-        let wall = self
-            .wall
-            .saturating_add(Duration::from_nanos(self.epoch.nanos_now()));
-        self.salt ^ (wall.as_secs() / HOUR.as_secs())
+        self.salt.load(Relaxed)
     }
 
     #[inline]
@@ -245,13 +276,14 @@ impl Shared {
         if let Some(probe) = &self.probe {
             Probe::want(probe, now);
         }
-        // In this order: a call that was done is also seen.
-        let done = self.tally.done.load(Relaxed);
-        let refused = self.tally.refused.load(Relaxed);
+        // In this order, and Acquire: of a call that is over it is then known that it came. Otherwise Relaxed,
+        // here and elsewhere: each number is for itself.
+        let done = self.tally.done.load(Acquire);
+        let refused = self.tally.refused.load(Acquire);
         let taken = self.seen.take_all();
         let offered = taken.total();
         regulator.seen += offered;
-        let in_flight = regulator.seen.saturating_sub(refused).saturating_sub(done);
+        let in_flight = regulator.seen - refused - done;
 
         let known = Known {
             in_flight,
@@ -276,6 +308,7 @@ impl Shared {
         let threshold = regulator.distribution.cut(shed);
 
         self.threshold.store(threshold.bits(), Relaxed);
+        self.salt.store(self.hours.salt_at(now), Relaxed);
         self.due.store(now.saturating_add(self.interval), Relaxed);
         self.shown.load.store(most.load.to_bits(), Relaxed);
         self.shown.shed.store(shed.to_bits(), Relaxed);
@@ -332,6 +365,22 @@ impl Shared {
     pub(super) fn admitted_share(&self, criticality: Criticality) -> f64 {
         let above = self.threshold().share_of(criticality);
         above + (1.0 - above) * self.min_admitted_share
+    }
+}
+
+/// Hours by the clock on the wall, by which servers agree.
+#[derive(Clone, Copy, Debug)]
+struct Hours {
+    /// What the clock said at the epoch.
+    wall: Duration,
+    seed: u64,
+}
+
+impl Hours {
+    /// With what users are hashed, so many nanoseconds after the epoch.
+    fn salt_at(self, now: u64) -> u64 {
+        let wall = self.wall.saturating_add(Duration::from_nanos(now));
+        self.seed ^ (wall.as_secs() / 3600)
     }
 }
 

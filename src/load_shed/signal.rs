@@ -23,6 +23,7 @@ pub(super) enum Signal {
         target: f64,
     },
     Gauge {
+        name: &'static str,
         read: Read<f64>,
     },
 }
@@ -67,7 +68,7 @@ impl Signal {
             Self::RuntimeLag { .. } => "runtime_lag",
             #[cfg(feature = "cpu")]
             Self::Cpu { .. } => "cpu",
-            Self::Gauge { .. } => "gauge",
+            Self::Gauge { name, .. } => name,
         }
     }
 
@@ -126,10 +127,9 @@ impl Signal {
             }
             #[cfg(feature = "cpu")]
             Self::Cpu { target } => (known.probe?.cpu()? / target, None),
-            Self::Gauge { read } => (ask(self, read, telemetry)?, None),
+            Self::Gauge { read, .. } => (ask(self, read, telemetry)?, None),
         };
-        // Written so that a NaN says nothing.
-        (load >= 0.0 || load < 0.0).then(|| Reading {
+        (!load.is_nan()).then(|| Reading {
             load: load.max(0.0),
             drain,
         })

@@ -125,7 +125,9 @@ where
     let keyed = breaker().count_window(100, rare());
     let keyed = keyed.keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed breaker", keyed.layer(inner.clone()));
-    let shed = LoadShedLayer::builder().in_flight(1_000_000).gauge(|| 0.5);
+    let shed = LoadShedLayer::builder()
+        .in_flight(1_000_000)
+        .gauge("gauge", || 0.5);
     let shed = shed.sampling_interval(Duration::from_millis(1));
     assert_free(
         "load shed",
@@ -261,7 +263,7 @@ fn a_call_that_is_refused_allocates_nothing() {
     let shed = |mode| {
         let interval = Duration::from_millis(1);
         let shed = LoadShedLayer::builder()
-            .gauge(|| 9.0)
+            .gauge("gauge", || 9.0)
             .sampling_interval(interval)
             .mode(mode);
         shed.build().unwrap()

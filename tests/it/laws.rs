@@ -316,7 +316,7 @@ laws! {
     load_shed: Inner, LoadShedLayer::builder()
         .in_flight(1000)
         .runtime_lag(secs(1))
-        .gauge(|| 1.0)
+        .gauge("gauge", || 1.0)
         .build()
         .unwrap();
     load_shed_with_all_of_a_request: Inner, LoadShedLayer::builder()

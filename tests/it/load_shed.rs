@@ -41,7 +41,7 @@ impl Dial {
     fn builder(&self) -> LoadShedBuilder {
         let dial = self.clone();
         LoadShedLayer::builder()
-            .gauge(move || dial.get())
+            .gauge("gauge", move || dial.get())
             .seed(1)
             .min_admitted_share(0.0)
     }
@@ -173,7 +173,7 @@ async fn the_load_is_looked_at_once_an_interval_and_by_itself() {
         0.0
     };
     let layer = LoadShedLayer::builder()
-        .gauge(gauge)
+        .gauge("gauge", gauge)
         .sampling_interval(ms(100))
         .build()
         .unwrap();
@@ -261,7 +261,7 @@ async fn a_gauge_that_fails_to_say_sheds_nothing_and_harms_nothing() {
     };
     let late = || -> Duration { panic!("as told") };
     let layer = LoadShedLayer::builder()
-        .gauge(gauge)
+        .gauge("gauge", gauge)
         .queueing_delay(ms(1), late)
         .build()
         .unwrap();
@@ -284,7 +284,10 @@ async fn a_gauge_may_ask_the_layer_whose_it_is() {
     let handle = Arc::new(std::sync::OnceLock::<LoadShedHandle>::new());
     let own = handle.clone();
     let gauge = move || own.get().map_or(0.0, |handle| handle.load() + 0.25);
-    let layer = LoadShedLayer::builder().gauge(gauge).build().unwrap();
+    let layer = LoadShedLayer::builder()
+        .gauge("gauge", gauge)
+        .build()
+        .unwrap();
     handle.set(layer.handle()).unwrap();
     advance(INTERVAL).await;
     assert_eq!(layer.handle().load(), 0.25);
@@ -580,7 +583,7 @@ async fn once_a_service_has_not_been_ready_for_too_long_no_call_waits_for_it() {
         .unwrap();
     let gate = Arc::new(tokio::sync::Semaphore::new(1));
     let held = gate.clone().try_acquire_owned().unwrap();
-    let inner = tower::limit::ConcurrencyLimit::with_semaphore(echo::<u32>(), gate);
+    let inner = tower::limit::ConcurrencyLimit::with_semaphore(echo::<u32>(), gate.clone());
     let service = layer.layer(inner);
     let begin = Instant::now();
     let send = async |req| {
@@ -604,6 +607,13 @@ async fn once_a_service_has_not_been_ready_for_too_long_no_call_waits_for_it() {
     drop(held);
     assert_eq!(send(5).await, Ok(5));
     assert_eq!(send(6).await, Ok(6));
+
+    // From then on it has not been ready anew.
+    let held = gate.try_acquire_owned().unwrap();
+    let begin = Instant::now();
+    assert!(is_shed(&send(7).await));
+    assert!(begin.elapsed() >= ms(99));
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -678,11 +688,13 @@ async fn the_runtimes_lag_is_measured_while_calls_come_and_no_longer() {
         "nothing is late while nothing works"
     );
 
-    // Time passes, and no other task gets its turn.
-    let busy = |task| async move { advance(task).await };
-    busy(ms(45)).await;
+    // Time passes, and no other task gets its turn: it is late already, and is so when it gets it.
+    let busy = poll_once(pin!(advance(ms(45))));
+    assert!(busy.is_pending(), "to let the others run");
     let late = lag().unwrap();
     assert!((2.0..=4.5).contains(&late), "{late}");
+    tokio::task::yield_now().await;
+    assert_eq!(lag(), Some(late));
 
     drop(service);
     tokio::time::sleep(secs(2)).await;
@@ -813,6 +825,46 @@ fn what_cannot_work_is_refused_when_it_is_built() {
         new().refuse_unready_after(Duration::MAX),
     ] {
         assert!(builder.build().is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_is_given_again_replaces_itself() {
+    let layer = LoadShedLayer::builder()
+        .gauge("one", || 9.0)
+        .gauge("two", || 0.25)
+        .gauge("one", || 0.5)
+        .in_flight(1)
+        .in_flight(2)
+        .build()
+        .unwrap();
+    advance(INTERVAL).await;
+    let signals = layer.handle().snapshot().signals;
+    let signals: Vec<_> = signals.iter().map(|it| (it.signal, it.load)).collect();
+    let expected = [
+        ("two", Some(0.25)),
+        ("one", Some(0.5)),
+        ("in_flight", Some(0.0)),
+    ];
+    assert_eq!(signals, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_signal_nothing_is_measured() {
+    let layer = LoadShedLayer::builder()
+        .refuse_unready_after(ms(1))
+        .build()
+        .unwrap();
+    let mut service = layer.layer(Scripted::new().0);
+    for _ in 0..100 {
+        send(&mut service, Act::Succeed).await.unwrap();
+        send_and_drop(&mut service, Act::Hang).await;
+        advance(INTERVAL).await;
+        let snapshot = layer.handle().snapshot();
+        assert_eq!(
+            (snapshot.load, snapshot.shed_share, snapshot.in_flight),
+            (0.0, 0.0, 0)
+        );
     }
 }
 

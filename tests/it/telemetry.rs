@@ -716,7 +716,7 @@ async fn load_shedding_tells_how_loaded_the_server_is_and_whom_it_sheds() {
     let (layer, metrics) = Metrics::record(|| {
         LoadShedLayer::builder()
             .name("db")
-            .gauge(|| 3.0)
+            .gauge("gauge", || 3.0)
             .min_admitted_share(0.0)
             .refuse_unready_after(ms(0))
             .build()
@@ -878,7 +878,7 @@ async fn a_signal_that_panics_is_told_each_time() {
 
     let layer = LoadShedLayer::builder()
         .name("db")
-        .gauge(|| panic!("as told"));
+        .gauge("gauge", || panic!("as told"));
     let handle = layer.build().unwrap().handle();
     for _ in 0..2 {
         advance(ms(20)).await;

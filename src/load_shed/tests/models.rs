@@ -188,6 +188,23 @@ fn each_use_of_chance_has_bits_of_its_own() {
 }
 
 #[test]
+fn of_what_lies_beyond_the_cut_some_passes_so_the_cut_goes_deeper() {
+    for (spared, expected) in [(0.0, 0.5), (0.2, 0.625), (0.5, 1.0)] {
+        let mut controller = Controller::new(spared);
+        let seen = |load, done| Observed {
+            seconds: 1.0,
+            load,
+            drain: None,
+            offered: 1_000,
+            done,
+        };
+        assert_eq!(controller.observe(&seen(1.0, 1_000)), 0.0);
+        let shed = controller.observe(&seen(1.000_001, 500));
+        assert!((shed - expected).abs() < 1e-3, "{spared}: {shed}");
+    }
+}
+
+#[test]
 fn a_distribution_of_nothing_sheds_nothing() {
     assert_eq!(Distribution::new().cut(1.0), Threshold::NONE);
 }
