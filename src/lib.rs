@@ -41,7 +41,7 @@
 //! | [`adaptive`] | the same, with a number that it finds by itself | two looks at the clock, three writes |
 //! | [`retry`] | tries failed calls again, within a budget | a clone of request and service |
 //! | [`circuit_breaker`] | stops calling a service that fails | no clock, no write |
-//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, two writes |
+//! | [`load_shed`] | refuses the least critical calls while a server is overloaded | one look at the clock, three writes |
 //! | [`throttle`] | holds calls back from a service that says it has too many | one look at the clock, one write |
 //! | [`timeout`] | stops waiting for a call that takes too long | no clock, no timer |
 //! | [`deadline`] | hands the time that is left from hop to hop, and stops what has none | one look at the clock |

@@ -583,7 +583,7 @@ async fn once_a_service_has_not_been_ready_for_too_long_no_call_waits_for_it() {
         .unwrap();
     let gate = Arc::new(tokio::sync::Semaphore::new(1));
     let held = gate.clone().try_acquire_owned().unwrap();
-    let inner = tower::limit::ConcurrencyLimit::with_semaphore(echo::<u32>(), gate);
+    let inner = tower::limit::ConcurrencyLimit::with_semaphore(echo::<u32>(), gate.clone());
     let service = layer.layer(inner);
     let begin = Instant::now();
     let send = async |req| {
@@ -607,6 +607,13 @@ async fn once_a_service_has_not_been_ready_for_too_long_no_call_waits_for_it() {
     drop(held);
     assert_eq!(send(5).await, Ok(5));
     assert_eq!(send(6).await, Ok(6));
+
+    // From then on it has not been ready anew.
+    let held = gate.try_acquire_owned().unwrap();
+    let begin = Instant::now();
+    assert!(is_shed(&send(7).await));
+    assert!(begin.elapsed() >= ms(99));
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -681,11 +688,13 @@ async fn the_runtimes_lag_is_measured_while_calls_come_and_no_longer() {
         "nothing is late while nothing works"
     );
 
-    // Time passes, and no other task gets its turn.
-    let busy = |task| async move { advance(task).await };
-    busy(ms(45)).await;
+    // Time passes, and no other task gets its turn: it is late already, and is so when it gets it.
+    let busy = poll_once(pin!(advance(ms(45))));
+    assert!(busy.is_pending(), "to let the others run");
     let late = lag().unwrap();
     assert!((2.0..=4.5).contains(&late), "{late}");
+    tokio::task::yield_now().await;
+    assert_eq!(lag(), Some(late));
 
     drop(service);
     tokio::time::sleep(secs(2)).await;
