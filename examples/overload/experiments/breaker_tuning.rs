@@ -266,7 +266,7 @@ fn run(size: Size) -> Findings {
             measure: "contention, from the best static breaker's (10 s)".into(),
             published: "-".into(),
             peers: "-".into(),
-            ours: format!("{contention:+.1} % at most"),
+            ours: format!("{contention:+.2} % at most"),
             bar: "0".into(),
             is_met: contention <= 0.0,
         },

@@ -234,8 +234,8 @@ fn run(size: Size) -> Findings {
         },
     ];
     let text = "100 clients each read one row and write it, which fails where another wrote in between, and try \
-        again until they have. A message takes a normal 10 ms (deviation 2 ms) each way; delays begin at 5 ms and \
-        are cut to 2 s. The clients are retries of this crate, without a budget.\n\n\
+        again until they have. A message takes a normal 10 ms (deviation 2 ms) each way; delays begin at 5 ms (those \
+        that double at 10 ms, as in the published simulator) and are cut to 2 s. The clients are retries of this crate, without a budget.\n\n\
         None of the published jitters has the fewest writes and the shortest time at once. A delay that grows as \
         a power, n^2.5 from the same 5 ms to the same 2 s, has: it spreads the clients sooner than doubling does, \
         and less far in the end. Where it is known how long the clients contend, one constant delay with full \

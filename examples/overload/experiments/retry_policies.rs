@@ -217,7 +217,7 @@ fn run(size: Size) -> Findings {
          of calls that succeed, at so many attempts for each call.\n\n\
          Where attempts fail by themselves success is the load times 1 - f, whatever the policy: 0.9913 at f = 0.1 \
          takes 1.1014 attempts, and is met where the load is 1.10 to two digits. The default budget keeps below \
-         that by intent. What meets all three at once forgives a few failures and then none: the throttle of gRPC, \
+         that by intent. What meets both bars forgives a few failures and then none: the throttle of gRPC, \
          with a ratio above the failures that it is to forgive. The default budget's floor of one retry a second is \
          a tenth of the load of such a small client; it is for clients whose load it is not, and `with_floor(0)` \
          takes it off.\n\n\
