@@ -198,3 +198,19 @@ impl Run {
         }
     }
 }
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_straggler_neither_adds_to_the_run_of_a_later_generation_nor_ends_it() {
+        let run = Run::new(NonZeroU32::new(3).unwrap());
+        assert!(!run.record(7, true));
+        assert!(!run.record(7, true));
+        assert!(!run.record(6, true));
+        assert!(!run.record(6, false));
+        assert_eq!(run.length(7), 2);
+        assert!(run.record(7, true));
+    }
+}
