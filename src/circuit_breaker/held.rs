@@ -10,11 +10,12 @@ use super::{
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) enum Held {
+    /// None, or none is needed: all calls pass as things are.
     #[default]
     Nothing,
     /// The place of a probe, held at the desk.
     Place(Pass, Reserved),
-    /// A pass that needs no place: all calls have one, or a ramp gave this one its share.
+    /// A pass to a recovering breaker.
     Pass(Pass),
 }
 
@@ -24,8 +25,10 @@ impl Machine {
         let pass = self.ask(Asks::Service, outside)?;
         Ok(if pass.is_probe() {
             Held::Place(pass, self.desk.reserve(pass, self.probes_are_late_at()))
-        } else {
+        } else if pass.is_to_recovering() {
             Held::Pass(pass)
+        } else {
+            Held::Nothing
         })
     }
 

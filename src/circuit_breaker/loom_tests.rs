@@ -655,7 +655,7 @@ fn a_call_to_a_ramp_that_ends_by_hand_passes_before_or_is_refused_after() {
         let other = thread::spawn(move || other.admit());
         breaker.force(State::ForcedOpen);
         match other.join().unwrap() {
-            Ok(pass) => assert!(pass.0.is(State::Recovering)),
+            Ok(pass) => assert!(pass.is_to_recovering()),
             Err(refusal) => assert_eq!(refusal, Refusal::UNKNOWN),
         }
     });

@@ -87,6 +87,10 @@ impl Pass {
     pub(super) const fn is_unwatched(self) -> bool {
         self.0.is(State::Disabled)
     }
+
+    pub(super) const fn is_to_recovering(self) -> bool {
+        self.0.is(State::Recovering)
+    }
 }
 
 /// The rules by which a machine runs, checked.
