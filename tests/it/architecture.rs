@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 20] = [
+const CORE: [&str; 21] = [
     "error",
     "foreign",
     "sync",
@@ -25,6 +25,7 @@ const CORE: [&str; 20] = [
     "classify",
     "until",
     "oneshot",
+    "watched",
     "permits",
     "queue",
     "window",
