@@ -254,9 +254,44 @@ fn an_endless_time_constant_forgets_nothing() {
 
 #[test]
 fn a_window_at_any_time_counts_its_first_failure() {
-    for age in [0, HOUR, YEAR, 2 * YEAR, 3 * YEAR, 50 * YEAR] {
+    // The last is three steps short of a circle, from where the first step looks like the next.
+    let circle = (1 << 30) * (SECOND / STEPS);
+    let short = circle - 3 * (SECOND / STEPS);
+    for age in [0, HOUR, YEAR, 2 * YEAR, 3 * YEAR, 50 * YEAR, short] {
         let window = EwmaWindow::new(SECOND);
         let counts = window.record(0, true, age).unwrap();
         assert_eq!((counts.calls(), counts.failed()), (1.0, 1.0), "{age}");
     }
+}
+
+#[test]
+fn what_fades_from_many_calls_to_one_is_told_as_finely_as_if_there_had_been_but_few() {
+    let window = EwmaWindow::new(SECOND);
+    for _ in 0..20_000 {
+        window.record(0, true, 0).unwrap();
+    }
+    let left = 20_000.0 * (-10.0_f64).exp();
+    let counts = window.counts(0, 10 * SECOND);
+    assert!((counts.calls() - left).abs() < 1.0 / 60.0, "{counts:?}");
+}
+
+#[test]
+fn of_many_calls_a_step_later_as_many_are_left_as_have_not_faded() {
+    let window = EwmaWindow::new(SECOND);
+    for _ in 0..20_000 {
+        window.record(0, true, 0).unwrap();
+    }
+    let left = 20_000.0 * (-1.0 / STEPS as f64).exp() + 1.0;
+    let step = SECOND / STEPS;
+    window.record(0, true, step).unwrap();
+    let counts = window.counts(0, step);
+    assert!((counts.calls() - left).abs() < error_of(left), "{counts:?}");
+}
+
+#[test]
+fn who_reads_an_older_clock_sees_what_the_others_have_recorded() {
+    let window = EwmaWindow::new(SECOND);
+    window.record(0, true, 10 * SECOND).unwrap();
+    let counts = window.counts(0, 9 * SECOND);
+    assert_eq!((counts.calls(), counts.failed()), (1.0, 1.0));
 }
