@@ -131,7 +131,8 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     /// | ignored | nothing |
     ///
     /// What answers at once without doing the work is not fast: where a service refuses bad requests so,
-    /// have the classifier ignore them.
+    /// have the classifier ignore them, as those do with which [`http::adaptive`](crate::http::adaptive) and
+    /// [`grpc::adaptive`](crate::grpc::adaptive) begin.
     pub fn classifier<D>(self, classifier: D) -> AdaptiveBuilder<L, D, F, U, Q> {
         self.map(|algorithm, _, sampled, until, queue| {
             (algorithm, classifier, sampled, until, queue)

@@ -90,6 +90,29 @@ impl GrpcClassifier {
         Self { rules }
     }
 
+    /// As [`new`](Self::new), for a limit on the load: `UNAVAILABLE` is [overload](Failure::overload) also without
+    /// pushback, and what was refused for the fault of the caller is ignored.
+    ///
+    /// Those are the codes that Google's `google.rpc.Code` puts at 4xx of HTTP, but `RESOURCE_EXHAUSTED`:
+    /// `INVALID_ARGUMENT`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNAUTHENTICATED`, `PERMISSION_DENIED`,
+    /// `NOT_FOUND`, `ABORTED`, `ALREADY_EXISTS` and `CANCELLED`. A service that answers so has done its work, but
+    /// has done so in no time, and a limit that took it for a fast service would let too much in.
+    ///
+    /// [`adaptive`](super::adaptive) begins with it.
+    #[must_use]
+    pub const fn of_load() -> Self {
+        Self::new()
+            .failure(Code::Unavailable, FailureKind::Overload)
+            .ignored(Code::InvalidArgument)
+            .ignored(Code::FailedPrecondition)
+            .ignored(Code::OutOfRange)
+            .ignored(Code::Unauthenticated)
+            .ignored(Code::PermissionDenied)
+            .ignored(Code::NotFound)
+            .ignored(Code::Aborted)
+            .ignored(Code::AlreadyExists)
+    }
+
     /// Takes `code` for a success.
     #[must_use]
     pub const fn success(self, code: Code) -> Self {

@@ -6,6 +6,9 @@
 //! the layers below it refused. All services of this crate keep the [name](tonic::server::NamedService) of
 //! what they wrap.
 //!
+//! Against overload: [`load_shed`] and [`adaptive`] begin what a server refuses by, [`throttle`] what a client
+//! holds back by that is told `RESOURCE_EXHAUSTED` or `UNAVAILABLE`.
+//!
 //! # Refusals as statuses
 //!
 //! A service whose error is `Status` takes every layer of this crate as it is. Any other is lifted, and at
@@ -76,6 +79,7 @@ mod classifier;
 #[cfg(all(test, not(steadfast_loom)))]
 mod fuzz_tests;
 mod named;
+mod presets;
 mod pushback;
 mod retry;
 mod status;
@@ -83,6 +87,7 @@ mod trailers_only;
 
 pub use answer::AnswerRefusalsLayer;
 pub use classifier::GrpcClassifier;
+pub use presets::{HealthChecks, adaptive, load_shed, throttle};
 pub use retry::{Replayable, retry};
 pub use status::StatusAnswer;
 pub use trailers_only::{TrailersOnly, TrailersOnlyBody, TrailersOnlyFuture, TrailersOnlyLayer};

@@ -5,6 +5,9 @@
 //! what the layers below it refused; that is what axum, whose services cannot fail, and hyper, which
 //! closes the connection on an error, both want.
 //!
+//! Against overload: [`load_shed`] and [`adaptive`] begin what a server refuses by, [`throttle`] what a client
+//! holds back by that is told 429 or 503.
+//!
 //! # Example
 //!
 //! ```
@@ -88,8 +91,10 @@ mod custom;
 mod field;
 #[cfg(all(test, not(steadfast_loom)))]
 mod fuzz_tests;
+mod health_checks;
 pub(crate) mod hint;
 mod idempotent;
+mod load_classifier;
 mod load_report;
 mod never_sent;
 mod presets;
@@ -109,10 +114,12 @@ pub use body::{
 };
 pub use classifier::HttpClassifier;
 pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
+pub use health_checks::{HealthChecks, is_health_check};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
+pub use load_classifier::HttpLoadClassifier;
 pub use load_report::{LoadReport, LoadReportFuture, LoadReportLayer};
 pub use never_sent::{HttpClientClassifier, is_never_sent};
-pub use presets::{bulkhead, circuit_breaker};
+pub use presets::{adaptive, bulkhead, circuit_breaker, load_shed, throttle};
 pub use refusal::{IntoRefusal, Refusal};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer, Replayable};
 #[cfg(feature = "grpc")]

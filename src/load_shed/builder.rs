@@ -169,6 +169,11 @@ impl<C, K, X, U> LoadShedBuilder<C, K, X, U> {
     where
         F: Fn(&Req) -> bool,
     {
+        self.exempting(exempt)
+    }
+
+    /// The same, for what is no closure.
+    pub(crate) fn exempting<Y>(self, exempt: Y) -> LoadShedBuilder<C, K, Y, U> {
         self.map(|criticality, cohort, _| (criticality, cohort, exempt))
     }
 

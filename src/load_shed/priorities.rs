@@ -68,7 +68,8 @@ impl<F: Key<Req>, Req> CohortOf<Req> for ByUser<F> {
     }
 }
 
-/// Which requests are never shed. Implemented for closures, and by [`NoneExempt`].
+/// Which requests are never shed. Implemented for closures, by [`NoneExempt`], and for health checks over
+/// [HTTP](crate::http::HealthChecks) and [gRPC](crate::grpc::HealthChecks).
 pub trait Exempt<Req> {
     /// Whether `req` is one.
     fn is_exempt(&self, req: &Req) -> bool;

@@ -196,7 +196,11 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
     send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
-    assert_eq!(size_of::<HttpClassifier>(), 0);
+    send_sync_debug::<(HttpLoadClassifier, HealthChecks)>();
+    assert_eq!(
+        size_of::<(HttpClassifier, HttpLoadClassifier, HealthChecks)>(),
+        0
+    );
     small::<CustomHttpClassifier>(size_of::<usize>());
     // A refusal is as large as two of them.
     small::<AnswerRefusalsFuture<Fut>>(size_of::<Refusal>() + 8);
@@ -207,7 +211,12 @@ fn so_is_every_public_type_of_http() {
 fn so_is_every_public_type_of_grpc() {
     use steadfast::{grpc::*, http::AnswerRefusals};
 
-    send_sync_debug::<(GrpcClassifier, AnswerRefusalsLayer, StatusAnswer)>();
+    send_sync_debug::<(
+        GrpcClassifier,
+        AnswerRefusalsLayer,
+        StatusAnswer,
+        HealthChecks,
+    )>();
     send_sync_debug::<AnswerRefusals<Svc, StatusAnswer>>();
     small::<GrpcClassifier>(17);
 }

@@ -940,6 +940,7 @@ mod over_http {
     use steadfast::{
         deadline::{DeadlineLayer, Trust},
         http::{AnswerRefusalsLayer, EndOfBody, LoadReportLayer},
+        load_shed::Priorities,
     };
     use tower::ServiceBuilder;
 
@@ -1068,5 +1069,120 @@ mod over_http {
         assert_eq!(response.status(), 503);
         let delay = response.headers()["retry-after"].to_str().unwrap();
         assert!(["1", "2"].contains(&delay), "{delay}");
+    }
+    /// The layer, with the dial for its load, and sparing nobody.
+    fn by_dial<C, K, X, U>(
+        builder: LoadShedBuilder<C, K, X, U>,
+        dial: &Dial,
+    ) -> LoadShedLayer<Priorities<C, K, X>, U> {
+        let read = dial.clone();
+        let builder = builder.gauge("dial", move || read.get());
+        builder.seed(1).min_admitted_share(0.0).build().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_http_health_checks_are_exempt_and_the_others_told_when_to_come_back_and_the_load() {
+        let dial = Dial::default();
+        let layer = by_dial(steadfast::http::load_shed(), &dial);
+        let inner = service_fn(|_: Request<()>| async {
+            Ok::<_, steadfast::Error<Error>>(Response::new(String::new()))
+        });
+        let mut service = ServiceBuilder::new()
+            .layer(LoadReportLayer::new(layer.handle()))
+            .layer(AnswerRefusalsLayer::new())
+            .layer(layer.clone())
+            .service(inner);
+        let mut get = |path: &str| {
+            let request = Request::get(path).body(()).unwrap();
+            call(&mut service, request).unwrap()
+        };
+        dial.set(1e9);
+        while layer.handle().snapshot().shed_share < 0.99 {
+            (0..50).for_each(|_| drop(get("/users")));
+            advance(INTERVAL).await;
+        }
+        for path in ["/users", "/", "/healthz/users", "/Healthz", "/health/"] {
+            let responses: Vec<_> = (0..20).map(|_| get(path)).collect();
+            let refused = responses.iter().filter(|it| it.status() == 503);
+            let refused: Vec<_> = refused.collect();
+            assert!(refused.len() > 15, "{path}");
+            for response in refused {
+                let delay = response.headers()["retry-after"].to_str().unwrap();
+                assert!(["1", "2"].contains(&delay), "{delay}");
+                let load = response.headers()["endpoint-load-metrics"]
+                    .to_str()
+                    .unwrap();
+                assert!(load.starts_with("TEXT application_utilization=1000000"));
+            }
+        }
+        for path in ["/health", "/healthz", "/livez", "/readyz?verbose"] {
+            assert!((0..20).all(|_| get(path).status() == 200), "{path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_http_a_call_is_in_flight_until_the_end_of_its_body() {
+        let layer = steadfast::http::load_shed().in_flight(1).build().unwrap();
+        let body = || Full::new(Bytes::from_static(b"all"));
+        let mut service = layer.layer(service_fn(move |_: Request<()>| async move {
+            Ok::<_, Error>(Response::new(body()))
+        }));
+        let response = call(&mut service, Request::new(())).unwrap();
+        advance(INTERVAL).await;
+        assert_eq!(layer.handle().snapshot().in_flight, 1);
+        drop(response);
+        advance(INTERVAL).await;
+        assert_eq!(layer.handle().snapshot().in_flight, 0);
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test(start_paused = true)]
+    async fn of_grpc_health_checks_are_exempt_and_the_others_pushed_back_and_told_the_load() {
+        use steadfast::grpc;
+        use tonic::body::Body;
+
+        let dial = Dial::default();
+        let layer = by_dial(grpc::load_shed(), &dial);
+        let inner = service_fn(|_: Request<()>| async {
+            Ok::<_, steadfast::Error<Error>>(Response::new(Body::empty()))
+        });
+        let mut service = ServiceBuilder::new()
+            .layer(LoadReportLayer::new(layer.handle()))
+            .layer(grpc::AnswerRefusalsLayer::new())
+            .layer(layer.clone())
+            .service(inner);
+        let mut ask = |path: &str| {
+            let request = Request::post(path).body(()).unwrap();
+            call(&mut service, request).unwrap()
+        };
+        dial.set(1e9);
+        while layer.handle().snapshot().shed_share < 0.99 {
+            (0..50).for_each(|_| drop(ask("/relay.Relay/Ask")));
+            advance(INTERVAL).await;
+        }
+        let responses: Vec<_> = (0..20).map(|_| ask("/relay.Relay/Ask")).collect();
+        let refused = responses
+            .iter()
+            .filter(|it| it.headers().contains_key("grpc-status"));
+        let refused: Vec<_> = refused.collect();
+        assert!(refused.len() > 15);
+        for response in refused {
+            let headers = response.headers();
+            assert_eq!(headers["grpc-status"], "14");
+            let millis: u64 = headers["grpc-retry-pushback-ms"]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!((1_000..=2_000).contains(&millis), "{millis}");
+            assert!(headers.contains_key("endpoint-load-metrics"));
+        }
+        for path in [
+            "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/Watch",
+        ] {
+            let passes = |response: Response<_>| !response.headers().contains_key("grpc-status");
+            assert!((0..20).all(|_| passes(ask(path))), "{path}");
+        }
     }
 }

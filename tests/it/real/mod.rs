@@ -36,6 +36,7 @@ mod boxed;
 #[cfg(all(feature = "axum", feature = "grpc"))]
 mod deadline;
 mod end_of_body;
+mod goodput;
 #[cfg(feature = "grpc")]
 mod grpc_retry;
 mod hyper_client;

@@ -3,6 +3,8 @@
 #[cfg(feature = "grpc")]
 mod end_of_body;
 mod keyed;
+#[cfg(feature = "http")]
+mod presets;
 mod simulation;
 
 use std::{pin::pin, thread, time::Duration};
