@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{config, product_limit};
-use crate::window::{Ratio, RollingQuantile, Sample};
+use crate::window::{Histogram, Ratio, RollingQuantile, Sample};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000 * US;
@@ -162,6 +162,24 @@ proptest! {
         let estimate = window.get().unwrap();
         prop_assert!(is_near(estimate, nanos), "{estimate} for {nanos}");
     }
+
+    #[test]
+    fn the_mean_is_that_of_all_the_cut_ones_as_long_as_they_were_seen(
+        durations in proptest::collection::vec((any_duration(), any::<bool>()), 1..50),
+    ) {
+        let histogram = Histogram::new();
+        for (nanos, is_cut) in &durations {
+            let sample = if *is_cut { Sample::Cut } else { Sample::Exact };
+            histogram.add(sample(*nanos));
+        }
+        let mean = durations.iter().map(|(nanos, _)| nanos).sum::<u64>() / durations.len() as u64;
+        prop_assert!(is_near(histogram.read().mean().unwrap(), mean));
+    }
+}
+
+#[test]
+fn of_nothing_there_is_no_mean() {
+    assert_eq!(Histogram::new().read().mean(), None);
 }
 
 #[test]
