@@ -123,6 +123,9 @@ enum State<S: Service<Req>, Req> {
     Done,
 }
 
+/// What a call takes.
+const ONE: u32 = 1;
+
 /// What came of asking for a permit.
 enum Asked {
     Passed(PooledArc<Shared>, Pass),
@@ -139,7 +142,7 @@ fn ask(shared: PooledArc<Shared>, cx: &Context<'_>) -> Asked {
             return Asked::Passed(shared, pass);
         }
     }
-    match Wait::enter(shared, 1, cx.waker()) {
+    match Wait::enter(shared, ONE, cx.waker()) {
         Entry::Taken(shared) => Asked::Passed(shared, Pass::Admitted),
         Entry::Waiting(wait) => Asked::Waits(wait),
         Entry::Rejected(rejected) => Asked::Rejected(rejected),
@@ -161,7 +164,7 @@ where
         let result = loop {
             let asked = match this.state.as_mut().project() {
                 StateProj::Asking(shared) => ask(shared.take().expect("asks once"), cx),
-                StateProj::Waiting(wait) => match ready!(wait.poll(cx)) {
+                StateProj::Waiting(wait) => match ready!(wait.poll(cx, ONE)) {
                     Ok(shared) => Asked::Passed(shared, Pass::Admitted),
                     Err(rejected) => Asked::Rejected(rejected),
                 },

@@ -2,9 +2,9 @@
 
 use super::limiter::{Bounded, Limiter, Tuned};
 use crate::{
-    error::Reason,
+    error::{Reason, Rejected},
     mode::{Mode, Switch},
-    permits::{Permits, Word},
+    permits::{Part, Permits, Word},
     pooled::PooledArc,
     queue::{self, Queue},
     telemetry::{Counter, Ending, Gauge, Telemetry},
@@ -147,8 +147,8 @@ impl queue::Source for PooledArc<Shared> {
         self.limiter.permits()
     }
 
-    fn telemetry(&self) -> &Telemetry {
-        &self.metrics.telemetry
+    fn reject(&self, _: Option<Part>, reason: Reason) -> Rejected {
+        self.metrics.telemetry.reject(reason)
     }
 
     fn waiting(&self) -> &Gauge {

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 20] = [
+const CORE: [&str; 21] = [
     "error",
     "foreign",
     "sync",
@@ -27,6 +27,7 @@ const CORE: [&str; 20] = [
     "oneshot",
     "permits",
     "queue",
+    "partitions",
     "window",
     "keyed",
     "backoff",
@@ -344,8 +345,9 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
 /// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
-/// without waiting for it, who completes a sample of a limit or begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 11] = [
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window. Who changes a
+/// limit that is divided waits for another who does.
+const LOCKS: [(&str, &[&str]); 12] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
@@ -355,6 +357,7 @@ const LOCKS: [(&str, &[&str]); 11] = [
         "permits/mod.rs",
         &["take_or_queue", "poll_place", "leave", "hand_on"],
     ),
+    ("permits/partitions.rs", &["resize"]),
     (
         "circuit_breaker/machine.rs",
         &["change", "run_by_rules", "force", "reset", "snapshot"],
