@@ -112,6 +112,7 @@ pub mod context;
 pub mod classify;
 pub mod until;
 mod oneshot;
+mod watched;
 mod permits;
 pub mod queue;
 pub mod partitions;

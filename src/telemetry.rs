@@ -130,6 +130,18 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// Those of a layer that judges calls.
+    pub(crate) const OF_JUDGED: [Self; 8] = [
+        Self::Success,
+        Self::Failure,
+        Self::Ignored,
+        Self::Rejected,
+        Self::RejectedBelow,
+        Self::Abandoned,
+        Self::AbandonedLate,
+        Self::Panicked,
+    ];
+
     /// Those of a layer that limits how long a call may take.
     pub(crate) const OF_LIMITED: [Self; 5] = [
         Self::Completed,

@@ -15,6 +15,7 @@ use crate::{
     telemetry::Ending,
     time::{self, Instant},
     until::Guard,
+    watched::{self, Call as _},
 };
 
 /// A call that was let pass: accounted for on drop, as [`settle`](Self::settle) has said or else as it
@@ -75,37 +76,6 @@ impl Call {
         }
     }
 
-    /// The inner service has been called.
-    #[inline]
-    pub(super) const fn called(&mut self) {
-        self.phase = Phase::Waiting;
-    }
-
-    /// Runs the inner service's future. Where it is ready, what panics until the call is ended counts as
-    /// the service, too.
-    #[inline]
-    pub(super) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        self.phase = Phase::Inside;
-        let polled = poll();
-        if polled.is_pending() {
-            self.phase = Phase::Waiting;
-            if self.deadline.is_none() && matches!(self.kind, Kind::Sampled { .. }) {
-                self.deadline = Context::current().deadline();
-            }
-        }
-        polled
-    }
-
-    /// The call ended so, and is to be dropped.
-    #[inline]
-    pub(super) const fn settle(&mut self, judgement: Judgement) {
-        let (told, ending) = match judgement {
-            Judgement::Seen(verdict) => (told_by(verdict), ending_of(verdict)),
-            Judgement::RejectedBelow => (None, Ending::RejectedBelow),
-        };
-        self.phase = Phase::Settled { told, ending };
-    }
-
     #[inline]
     fn account(&self, told: Option<Told>, ending: Ending) {
         let shared = &*self.shared;
@@ -137,17 +107,6 @@ impl Call {
         }
     }
 
-    /// The call has been answered well, and holds its permit on.
-    pub(super) fn answered(mut self) -> HeldPermit {
-        self.phase = Phase::Waiting;
-        if let Kind::Sampled { .. } = self.kind {
-            self.deadline = self.deadline.or(Context::current().deadline());
-            self.shared.limiter.look_in_flight();
-            self.tell(Some(Told::Completed), Some(self.shared.nanos_now()));
-        }
-        HeldPermit { call: self }
-    }
-
     /// How a call is accounted for that is dropped without a result. Whose time was up was not answered
     /// in time: because a timeout of ours dropped it, or because its deadline has passed.
     #[cold]
@@ -169,6 +128,34 @@ impl Call {
     }
 }
 
+impl watched::Call for Call {
+    #[inline]
+    fn inside(&mut self) {
+        self.phase = Phase::Inside;
+    }
+
+    #[inline]
+    fn called(&mut self) {
+        self.phase = Phase::Waiting;
+    }
+
+    #[inline]
+    fn pending(&mut self) {
+        self.phase = Phase::Waiting;
+        if self.deadline.is_none() && matches!(self.kind, Kind::Sampled { .. }) {
+            self.deadline = Context::current().deadline();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, judgement: Judgement) {
+        self.phase = Phase::Settled {
+            told: told_by(judgement),
+            ending: judgement.ending(),
+        };
+    }
+}
+
 impl Drop for Call {
     #[inline]
     fn drop(&mut self) {
@@ -182,24 +169,16 @@ impl Drop for Call {
 
 /// What a verdict says of how long calls take, and of whether there are too many. Nothing where a service
 /// answers without having done the work: one that refuses bad requests at once is not a fast one.
-const fn told_by(verdict: Verdict) -> Option<Told> {
-    match verdict {
-        Verdict::Success => Some(Told::Completed),
-        Verdict::Failure(failure) => match failure.kind() {
+const fn told_by(judgement: Judgement) -> Option<Told> {
+    match judgement {
+        Judgement::Seen(Verdict::Success) => Some(Told::Completed),
+        Judgement::Seen(Verdict::Failure(failure)) => match failure.kind() {
             FailureKind::Overload => Some(Told::Overloaded),
             FailureKind::Timeout => Some(Told::TimedOut),
             FailureKind::Transient => Some(Told::Failed),
             FailureKind::Permanent | FailureKind::NeverSent => None,
         },
-        Verdict::Ignored => None,
-    }
-}
-
-const fn ending_of(verdict: Verdict) -> Ending {
-    match verdict {
-        Verdict::Success => Ending::Success,
-        Verdict::Failure(_) => Ending::Failure,
-        Verdict::Ignored => Ending::Ignored,
+        Judgement::Seen(Verdict::Ignored) | Judgement::RejectedBelow => None,
     }
 }
 
@@ -212,20 +191,33 @@ pub struct HeldPermit {
     call: Call,
 }
 
+impl From<Call> for HeldPermit {
+    fn from(mut call: Call) -> Self {
+        call.phase = Phase::Waiting;
+        if let Kind::Sampled { .. } = call.kind {
+            call.deadline = call.deadline.or(Context::current().deadline());
+            call.shared.limiter.look_in_flight();
+            call.tell(Some(Told::Completed), Some(call.shared.nanos_now()));
+        }
+        Self { call }
+    }
+}
+
 impl Guard for HeldPermit {
     fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let polled = self.call.watch(poll);
-        self.call.called(); // there may be more to come
+        self.call.inside();
+        let polled = poll();
+        self.call.pending(); // there may be more to come
         polled
     }
 
     fn end(mut self, verdict: impl FnOnce() -> Verdict) {
         let call = &mut self.call;
-        call.phase = Phase::Inside; // a panic of the caller's own classifier
-        let verdict = verdict();
+        call.inside(); // a panic of the caller's own classifier
+        let judgement = Judgement::Seen(verdict());
         call.phase = Phase::Settled {
-            told: dropped(told_by(verdict)),
-            ending: ending_of(verdict),
+            told: dropped(told_by(judgement)),
+            ending: judgement.ending(),
         };
     }
 }

@@ -19,9 +19,10 @@ use super::{
 ///   the plain headroom where it is one in ten.
 /// - **No drift.** The latency of a service in which nothing waits cannot be seen while it is overloaded. So
 ///   every 20 to 24 seconds of overload, and sooner where the latency is not what it was, the limit is lowered for
-///   one sample to half the knee. Where throughput falls with it, nothing waited, and the latency seen is the one
-///   looked for; where it does not, the knee lies lower. A healthy service, whose limit is not reached,
-///   is never probed: its latency is what is looked for.
+///   one sample to half the knee, or a third of what is in flight where that is more. Where throughput falls with
+///   it, nothing waited, and the latency seen is the one looked for; where it does not, the knee lies lower, and
+///   the next sample may look lower yet. A healthy service, whose limit is not reached, is never probed: its
+///   samples say when that latency has fallen, and only a probe that it has risen.
 /// - **Not reached, not raised.** The limit moves only on samples in which it was reached.
 /// - **Drops.** Where more than one call in ten is dropped, the limit falls by their share, at most by half,
 ///   and at most once in a round trip. Where all calls time out it falls to its minimum.

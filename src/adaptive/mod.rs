@@ -48,7 +48,7 @@
 //!
 //! A call reads the clock at both ends, and writes shared memory thrice: to take its permit, to give it
 //! back, and to be counted. One call in a window also runs the algorithm, for which nobody waits. A refusal
-//! reads no clock and writes nothing.
+//! reads no clock, and writes no more than that it was one.
 //!
 //! # Example
 //!

@@ -16,13 +16,13 @@ use super::{
     shared::{Pass, Shared},
 };
 use crate::{
-    classify::{AnyError, Classify, judge},
+    classify::{AnyError, Classify},
     error::{FromRejected, Rejected},
     oneshot::Oneshot,
-    origin,
     pooled::PooledArc,
     queue::{Entry, Wait},
     until::{Answered, Until},
+    watched::Watched,
 };
 
 /// Lets calls wait while as many are in flight as the service can take, and refuses them while too many
@@ -79,13 +79,15 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let is_sampled = self.sampled.is_sampled(&req);
         QueuedAdaptiveFuture {
-            request: Some((self.inner.clone(), req)),
+            unmade: Some(Unmade {
+                is_sampled: self.sampled.is_sampled(&req),
+                service: self.inner.clone(),
+                req,
+                classifier: self.classifier.clone(),
+                until: self.until.clone(),
+            }),
             state: State::Asking(Some(self.shared.clone())),
-            is_sampled,
-            classifier: Some(self.classifier.clone()),
-            until: self.until.clone(),
         }
     }
 }
@@ -97,30 +99,29 @@ where
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct QueuedAdaptiveFuture<S: Service<Req>, Req, C = AnyError, U = Answered> {
-    /// Until the permit is there.
-    request: Option<(S, Req)>,
+    /// Until it is known whether the call is made.
+    unmade: Option<Unmade<S, Req, C, U>>,
     #[pin]
-    state: State<S, Req>,
+    state: State<S, Req, C, U>,
+}
+
+struct Unmade<S, Req, C, U> {
     is_sampled: bool,
-    /// Until the end.
-    classifier: Option<C>,
+    service: S,
+    req: Req,
+    classifier: C,
     until: U,
 }
 
 opaque_debug!(QueuedAdaptiveFuture<S, Req, C, U>);
 
-#[pin_project(project = StateProj, project_replace = StateOwned)]
-enum State<S: Service<Req>, Req> {
+#[pin_project(project = StateProj)]
+enum State<S: Service<Req>, Req, C, U> {
     /// Empty only while it asks.
     Asking(Option<PooledArc<Shared>>),
     Waiting(Wait<PooledArc<Shared>>),
-    // In this order: the inner future is gone before its permit is given back.
-    Admitted {
-        #[pin]
-        future: Oneshot<S, Req>,
-        call: Call,
-    },
-    Done,
+    /// It is known.
+    Watched(#[pin] Watched<Oneshot<S, Req>, C, U, Call, Rejected>),
 }
 
 /// What a call takes.
@@ -161,62 +162,31 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let result = loop {
+        loop {
             let asked = match this.state.as_mut().project() {
                 StateProj::Asking(shared) => ask(shared.take().expect("asks once"), cx),
                 StateProj::Waiting(wait) => match ready!(wait.poll(cx, ONE)) {
                     Ok(shared) => Asked::Passed(shared, Pass::Admitted),
                     Err(rejected) => Asked::Rejected(rejected),
                 },
-                StateProj::Admitted { future, call } => {
-                    origin::clear();
-                    let result = ready!(call.watch(|| future.poll(cx)));
-                    let classifier = this.classifier.as_ref().expect("kept until the end");
-                    let judgement = judge(classifier, &result);
-                    match result {
-                        Ok(response)
-                            if judgement.is_success()
-                                && this.until.lasts(&response, classifier) =>
-                        {
-                            let call = this.state.take_call().expect("it was admitted");
-                            let classifier = this.classifier.take().expect("it was there just now");
-                            let response = this.until.hold(response, call.answered(), classifier);
-                            return Poll::Ready(Ok(response));
-                        }
-                        result => {
-                            call.settle(judgement);
-                            break result;
-                        }
-                    }
-                }
-                StateProj::Done => panic!("`QueuedAdaptiveFuture` polled after completion"),
+                StateProj::Watched(watched) => return watched.poll(cx),
             };
+            let mut unmade = || this.unmade.take().expect("known once");
+            // Each set where it is made, or it would be moved there.
             match asked {
-                Asked::Passed(shared, pass) => {
-                    let mut call = Call::begin(shared, pass, *this.is_sampled);
-                    call.called();
-                    let (service, req) = this.request.take().expect("kept until admitted");
-                    let future = Oneshot::new(service, req);
-                    this.state.set(State::Admitted { future, call });
-                }
                 Asked::Waits(wait) => this.state.set(State::Waiting(wait)),
+                Asked::Passed(shared, pass) => {
+                    let call = unmade();
+                    let held = Call::begin(shared, pass, call.is_sampled);
+                    let future = Oneshot::new(call.service, call.req);
+                    let watched = Watched::admitted(future, held, call.classifier, call.until);
+                    this.state.set(State::Watched(watched));
+                }
                 Asked::Rejected(rejected) => {
-                    *this.request = None;
-                    break Err(origin::reject(rejected));
+                    let watched = Watched::rejected(rejected, unmade().until);
+                    this.state.set(State::Watched(watched));
                 }
             }
-        };
-        // Drops the inner future, and then gives the permit back.
-        this.state.set(State::Done);
-        Poll::Ready(this.until.pass(result))
-    }
-}
-
-impl<S: Service<Req>, Req> State<S, Req> {
-    fn take_call(self: Pin<&mut Self>) -> Option<Call> {
-        match self.project_replace(Self::Done) {
-            StateOwned::Admitted { call, .. } => Some(call),
-            _ => None,
         }
     }
 }

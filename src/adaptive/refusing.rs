@@ -15,11 +15,11 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    classify::{AnyError, Classify, judge},
+    classify::{AnyError, Classify},
     error::{FromRejected, Reason, Rejected},
-    origin,
     pooled::PooledArc,
     until::{Answered, Until},
+    watched::Watched,
 };
 
 /// Refuses calls while as many are in flight as the service can take.
@@ -75,23 +75,20 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let is_sampled = self.sampled.is_sampled(&req);
-        let state = match self.shared.admit() {
+        let until = self.until.clone();
+        AdaptiveFuture(match self.shared.admit() {
             Some(pass) => {
-                let mut call = Call::begin(self.shared.clone(), pass, is_sampled);
+                // Made before the call, so that a panic in it is accounted for.
+                let call = Call::begin(self.shared.clone(), pass, is_sampled);
                 let future = self.inner.call(req);
-                call.called();
-                let classifier = self.classifier.clone();
-                State::Admitted {
-                    future,
-                    call,
-                    classifier,
-                }
+                Watched::admitted(future, call, self.classifier.clone(), until)
             }
             // The inner service keeps the readiness it reported; the next call admitted uses it.
-            None => State::Rejected(self.shared.metrics.telemetry.reject(Reason::LimitReached)),
-        };
-        let until = self.until.clone();
-        AdaptiveFuture { state, until }
+            None => Watched::rejected(
+                self.shared.metrics.telemetry.reject(Reason::LimitReached),
+                until,
+            ),
+        })
     }
 }
 
@@ -101,25 +98,7 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct AdaptiveFuture<F, C, U = Answered> {
-    #[pin]
-    state: State<F, C>,
-    until: U,
-}
-
-#[pin_project(project = StateProj, project_replace = StateOwned)]
-#[derive(Debug)]
-enum State<F, C> {
-    // In this order: the inner future is gone before its permit is given back.
-    Admitted {
-        #[pin]
-        future: F,
-        call: Call,
-        classifier: C,
-    },
-    Rejected(Rejected),
-    Done,
-}
+pub struct AdaptiveFuture<F, C, U = Answered>(#[pin] Watched<F, C, U, Call, Rejected>);
 
 impl<F, C, U, T, E> Future for AdaptiveFuture<F, C, U>
 where
@@ -132,48 +111,6 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (mut state, until) = (this.state, this.until);
-        let result = match state.as_mut().project() {
-            StateProj::Admitted {
-                future,
-                call,
-                classifier,
-            } => {
-                origin::clear();
-                let Poll::Ready(result) = call.watch(|| future.poll(cx)) else {
-                    return Poll::Pending;
-                };
-                let judgement = judge(classifier, &result);
-                match result {
-                    Ok(response)
-                        if judgement.is_success() && until.lasts(&response, classifier) =>
-                    {
-                        let (call, classifier) = state.take_call().expect("it was admitted");
-                        return Poll::Ready(Ok(until.hold(response, call.answered(), classifier)));
-                    }
-                    result => {
-                        call.settle(judgement);
-                        result
-                    }
-                }
-            }
-            StateProj::Rejected(rejected) => Err(origin::reject(*rejected)),
-            StateProj::Done => panic!("`AdaptiveFuture` polled after completion"),
-        };
-        // Drops the inner future, and then gives the permit back.
-        state.set(State::Done);
-        Poll::Ready(until.pass(result))
-    }
-}
-
-impl<F, C> State<F, C> {
-    fn take_call(self: Pin<&mut Self>) -> Option<(Call, C)> {
-        match self.project_replace(Self::Done) {
-            StateOwned::Admitted {
-                call, classifier, ..
-            } => Some((call, classifier)),
-            StateOwned::Rejected(_) | StateOwned::Done => None,
-        }
+        self.project().0.poll(cx)
     }
 }

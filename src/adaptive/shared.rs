@@ -23,19 +23,9 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(name: &'static str, queue: &Queue) -> Self {
-        let endings = [
-            Ending::Success,
-            Ending::Failure,
-            Ending::Ignored,
-            Ending::Rejected,
-            Ending::RejectedBelow,
-            Ending::Abandoned,
-            Ending::AbandonedLate,
-            Ending::Panicked,
-        ];
         let mut reasons = vec![Reason::LimitReached];
         reasons.extend(queue.reasons());
-        let telemetry = Telemetry::new("adaptive", name, &endings, &reasons);
+        let telemetry = Telemetry::new("adaptive", name, &Ending::OF_JUDGED, &reasons);
         Self {
             in_flight: telemetry.gauge("steadfast_adaptive_in_flight"),
             waiting: telemetry.gauge("steadfast_adaptive_waiting"),

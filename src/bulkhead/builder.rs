@@ -1,6 +1,6 @@
 //! The settings of a bulkhead.
 
-use std::{marker::PhantomData, num::NonZeroUsize, time::Duration};
+use std::{marker::PhantomData, time::Duration};
 
 use super::{
     BulkheadLayer, KeyedBulkheadLayer, One, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer,
@@ -258,8 +258,6 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<Queue, W, Keyed<K
 
 impl<K: std::hash::Hash + Eq + Clone, F> Keyed<K, F> {
     fn build(&self, max: usize, queue: Queue, metrics: Metrics) -> Result<Keys<K>, InvalidSetting> {
-        let max_keys = NonZeroUsize::new(self.max_keys)
-            .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
-        Ok(Keys::new(max_keys, self.idle_time, max, queue, metrics))
+        Keys::new(self.max_keys, self.idle_time, max, queue, metrics)
     }
 }

@@ -1,6 +1,6 @@
 //! A limit for each key: the layers, and the state that their services share.
 
-use std::{borrow::Borrow, hash::Hash, num::NonZeroUsize, time::Duration};
+use std::{borrow::Borrow, hash::Hash, time::Duration};
 
 use tower::Layer;
 
@@ -9,6 +9,7 @@ use super::{
     shared::{Metrics, source},
 };
 use crate::{
+    error::InvalidSetting,
     keyed::{Held, KeyMetrics, KeyedMap, Rest, Room},
     permits::Permits,
     queue::Queue,
@@ -141,22 +142,22 @@ pub(super) struct Keys<K> {
 
 impl<K: Hash + Eq + Clone> Keys<K> {
     pub(super) fn new(
-        max_keys: NonZeroUsize,
+        max_keys: usize,
         idle_time: Duration,
         max: usize,
         queue: Queue,
         metrics: Metrics,
-    ) -> Self {
+    ) -> Result<Self, InvalidSetting> {
         let max = max.min(Permits::MAX);
         metrics.limit.set(max as f64);
-        Self {
-            map: KeyedMap::new(max_keys, nanos(idle_time)),
+        Ok(Self {
+            map: KeyedMap::new(max_keys, nanos(idle_time))?,
             max: AtomicU64::new(max as u64),
             queue,
             epoch: Epoch::start(),
             key_metrics: KeyMetrics::new(&metrics.telemetry),
             metrics: ConstArc::new(metrics),
-        }
+        })
     }
 
     /// The permits of `key`, or none where there is no room for it.

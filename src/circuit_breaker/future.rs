@@ -12,14 +12,15 @@ use pin_project::pin_project;
 
 use super::{ask::Refusal, layer::Shared, machine::Pass, unsettled::UnsettledCall};
 use crate::{
-    classify::{Classify, Failure, Hint, Judgement, Verdict, judge},
+    classify::{Classify, Failure, Hint, Judgement, Verdict},
     context::Context,
     error::{FromRejected, Reason, Rejected},
     origin,
     pooled::PooledArc,
     telemetry::Ending,
     time::{self, Instant},
-    until::{Answered, Guard, Until},
+    until::{Answered, Until},
+    watched,
     window::Outcome,
 };
 
@@ -47,113 +48,21 @@ where
 }
 
 /// A call that is watched, or refused. `P` is its hold on the breaker.
-#[pin_project]
+pub(super) type Watched<F, C, U, P> = watched::Watched<F, C, U, Call<P>, Refused>;
+
+/// A refusal by the breaker of this name.
 #[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub(super) struct Watched<F, C, U, P: Deref<Target = Shared>> {
-    #[pin]
-    state: State<F, C, P>,
-    until: U,
+pub(super) struct Refused {
+    pub(super) layer: &'static str,
+    pub(super) refusal: Refusal,
 }
 
-#[pin_project(project = StateProj, project_replace = StateOwned)]
-#[derive(Debug)]
-enum State<F, C, P: Deref<Target = Shared>> {
-    // In this order: the inner future is dropped before its call is judged abandoned.
-    Admitted {
-        #[pin]
-        future: F,
-        call: Call<P>,
-        classifier: C,
-    },
-    /// In parts, of which the error is made where it is returned: moving a whole `Rejected` about costs
-    /// more than making one.
-    Rejected {
-        layer: &'static str,
-        refusal: Refusal,
-    },
-    Done,
-}
-
-impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
-    pub(super) fn admitted(future: F, mut call: Call<P>, classifier: C, until: U) -> Self {
-        call.phase = Phase::Waiting;
-        let state = State::Admitted {
-            future,
-            call,
-            classifier,
-        };
-        Self { state, until }
-    }
-
-    #[inline]
-    pub(super) const fn rejected(layer: &'static str, refusal: Refusal, until: U) -> Self {
-        let state = State::Rejected { layer, refusal };
-        Self { state, until }
-    }
-
-    #[inline]
-    pub(super) fn poll<T, E, G>(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<Result<U::Response<G>, E>>
-    where
-        F: Future<Output = Result<T, E>>,
-        E: FromRejected,
-        C: Classify<T, E>,
-        U: Until<T, C>,
-        G: Guard + From<Call<P>>,
-    {
-        let this = self.project();
-        let (mut state, until) = (this.state, this.until);
-        let result = match state.as_mut().project() {
-            StateProj::Admitted {
-                future,
-                call,
-                classifier,
-            } => {
-                origin::clear();
-                call.phase = Phase::Inside;
-                let Poll::Ready(result) = future.poll(cx) else {
-                    call.pending();
-                    return Poll::Pending;
-                };
-                let judgement = judge(classifier, &result);
-                match result {
-                    Ok(response)
-                        if judgement.is_success() && until.lasts(&response, classifier) =>
-                    {
-                        let (call, classifier) = state.take_call().expect("it was admitted");
-                        return Poll::Ready(Ok(until.hold(response, call.into(), classifier)));
-                    }
-                    result => {
-                        call.end(judgement);
-                        result
-                    }
-                }
-            }
-            StateProj::Rejected { layer, refusal } => {
-                let rejected = Rejected::new(layer, Reason::CircuitOpen);
-                let rejected = match refusal.ends_in() {
-                    Some(delay) => rejected.with_retry_after(delay),
-                    None => rejected,
-                };
-                Err(origin::reject(rejected))
-            }
-            StateProj::Done => panic!("`CircuitBreakerFuture` polled after completion"),
-        };
-        state.set(State::Done);
-        Poll::Ready(until.pass(result))
-    }
-}
-
-impl<F, C, P: Deref<Target = Shared>> State<F, C, P> {
-    fn take_call(self: Pin<&mut Self>) -> Option<(Call<P>, C)> {
-        match self.project_replace(Self::Done) {
-            StateOwned::Admitted {
-                call, classifier, ..
-            } => Some((call, classifier)),
-            _ => None,
+impl watched::Refusal for Refused {
+    fn rejected(&self) -> Rejected {
+        let rejected = Rejected::new(self.layer, Reason::CircuitOpen);
+        match self.refusal.ends_in() {
+            Some(delay) => rejected.with_retry_after(delay),
+            None => rejected,
         }
     }
 }
@@ -204,33 +113,11 @@ impl<P: Deref<Target = Shared>> Call<P> {
         }
     }
 
-    #[inline]
-    fn pending(&mut self) {
-        self.phase = Phase::Waiting;
-        if self.began.is_none() {
-            self.began = Some(time::now());
-        }
-        if self.deadline.is_none() {
-            self.deadline = Context::current().deadline();
-        }
-    }
-
     /// The call was answered, and lasts on: it has kept nobody waiting yet for what is still to come.
     pub(super) fn last_on(&mut self, deadline: Option<Instant>) {
         self.phase = Phase::Waiting;
         self.deadline = self.deadline.or(deadline);
         self.began = None;
-    }
-
-    #[inline]
-    fn end(&mut self, judgement: Judgement) {
-        self.phase = Phase::Ended;
-        if !self.shared.is_timed && self.is_uneventful(judgement) {
-            // The healthy path: no clock to read, and nothing to write.
-            self.shared.telemetry.ended(Ending::Success);
-        } else {
-            self.account(judgement);
-        }
     }
 
     /// Whether the result, unless it was slow to come, would change nothing.
@@ -250,15 +137,16 @@ impl<P: Deref<Target = Shared>> Call<P> {
         if self.pass.is_unwatched() {
             return;
         }
-        let (failed, asked, ending) = match judgement {
-            Judgement::Seen(Verdict::Success) => (false, 0, Ending::Success),
+        let ending = judgement.ending();
+        match judgement {
+            Judgement::Seen(Verdict::Success) => self.settle(false, 0, now, ending),
             Judgement::Seen(Verdict::Failure(failure)) => {
-                (true, asked_by(failure), Ending::Failure)
+                self.settle(true, asked_by(failure), now, ending);
             }
-            Judgement::Seen(Verdict::Ignored) => return self.ignore(now, Ending::Ignored),
-            Judgement::RejectedBelow => return self.ignore(now, Ending::RejectedBelow),
-        };
-        self.settle(failed, asked, now, ending);
+            Judgement::Seen(Verdict::Ignored) | Judgement::RejectedBelow => {
+                self.ignore(now, ending);
+            }
+        }
     }
 
     /// The service asked to be left alone for so many nanoseconds.
@@ -351,6 +239,40 @@ impl<P: Deref<Target = Shared>> Call<P> {
             self.settle(true, 0, Some(now), Ending::AbandonedLate);
         } else {
             self.ignore(Some(now), Ending::Abandoned);
+        }
+    }
+}
+
+impl<P: Deref<Target = Shared>> watched::Call for Call<P> {
+    #[inline]
+    fn inside(&mut self) {
+        self.phase = Phase::Inside;
+    }
+
+    #[inline]
+    fn called(&mut self) {
+        self.phase = Phase::Waiting;
+    }
+
+    #[inline]
+    fn pending(&mut self) {
+        self.phase = Phase::Waiting;
+        if self.began.is_none() {
+            self.began = Some(time::now());
+        }
+        if self.deadline.is_none() {
+            self.deadline = Context::current().deadline();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, judgement: Judgement) {
+        self.phase = Phase::Ended;
+        if !self.shared.is_timed && self.is_uneventful(judgement) {
+            // The healthy path: no clock to read, and nothing to write.
+            self.shared.telemetry.ended(Ending::Success);
+        } else {
+            self.account(judgement);
         }
     }
 }

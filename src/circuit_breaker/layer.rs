@@ -284,16 +284,6 @@ impl Metrics {
 }
 
 fn telemetry(name: &'static str) -> Telemetry {
-    let endings = [
-        Ending::Success,
-        Ending::Failure,
-        Ending::Ignored,
-        Ending::Rejected,
-        Ending::RejectedBelow,
-        Ending::Abandoned,
-        Ending::AbandonedLate,
-        Ending::Panicked,
-    ];
     let reasons = [Reason::CircuitOpen];
-    Telemetry::new("circuit_breaker", name, &endings, &reasons)
+    Telemetry::new("circuit_breaker", name, &Ending::OF_JUDGED, &reasons)
 }

@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::{
     ask::Refusal,
-    future::{Call, CircuitBreakerFuture, Watched},
+    future::{Call, CircuitBreakerFuture, Refused, Watched},
     layer::Shared,
     machine::Pass,
     unsettled::UnsettledCall,
@@ -108,7 +108,8 @@ where
         // The inner service keeps the readiness it reported; the next call admitted uses it.
         Err(refusal) => {
             telemetry.rejected(Reason::CircuitOpen);
-            wrap(Watched::rejected(telemetry.name(), refusal, until))
+            let layer = telemetry.name();
+            wrap(Watched::rejected(Refused { layer, refusal }, until))
         }
     }
 }

@@ -1,8 +1,11 @@
 //! A bounded number of states, found by key without a lock.
 
-use std::{borrow::Borrow, fmt, hash::Hash, mem, num::NonZeroUsize, ops::Deref};
+use std::{borrow::Borrow, fmt, hash::Hash, mem, ops::Deref};
 
-use crate::sync::{AtomicBool, Mutex, Ordering::Relaxed, StdArc, StdWeak, lock};
+use crate::{
+    error::InvalidSetting,
+    sync::{AtomicBool, Mutex, Ordering::Relaxed, StdArc, StdWeak, lock},
+};
 
 /// Whether a state that nobody uses may be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,17 +100,23 @@ impl<K: Hash + Eq + Clone, V> KeyedMap<K, V> {
     /// How many for one that can go, where the bound is reached.
     const LOOKS_FOR_ROOM: usize = 64;
 
-    pub(crate) fn new(max_keys: NonZeroUsize, idle_nanos: u64) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// If `max_keys` is zero.
+    pub(crate) fn new(max_keys: usize, idle_nanos: u64) -> Result<Self, InvalidSetting> {
+        if max_keys == 0 {
+            return Err(InvalidSetting::new("max_keys", max_keys, "at least 1"));
+        }
+        Ok(Self {
             map: papaya::HashMap::new(),
             ring: Mutex::new(Ring {
                 slots: Vec::new(),
                 room_hand: 0,
                 idle_hand: 0,
             }),
-            max_keys: max_keys.get(),
+            max_keys,
             idle_nanos,
-        }
+        })
     }
 
     /// The state of a known key, for a call.

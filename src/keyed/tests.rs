@@ -1,7 +1,7 @@
 //! The map against a slow list of who is there.
 #![allow(clippy::disallowed_types, reason = "tests stand outside of the doors")]
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
@@ -65,7 +65,7 @@ enum Step {
 impl Pair {
     fn new(max_keys: usize) -> Self {
         Self {
-            map: KeyedMap::new(NonZeroUsize::new(max_keys).unwrap(), IDLE),
+            map: KeyedMap::new(max_keys, IDLE).unwrap(),
             max_keys,
             now: 0,
             ids: 0,
@@ -193,7 +193,7 @@ proptest! {
 }
 
 fn map(max_keys: usize) -> KeyedMap<u32, Value> {
-    KeyedMap::new(NonZeroUsize::new(max_keys).unwrap(), IDLE)
+    KeyedMap::new(max_keys, IDLE).unwrap()
 }
 
 fn call(map: &KeyedMap<u32, Value>, key: u32, now: u64) -> Held<Value> {

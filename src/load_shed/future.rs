@@ -13,51 +13,21 @@ use super::{
     shared::{Pass, Refused, Shared},
 };
 use crate::{
-    classify::AnyError,
+    classify::{AnyError, Judgement},
     error::FromRejected,
-    origin::{self, Origin},
     pooled::PooledArc,
     telemetry::{Course, Ending},
     until::{Answered, Until},
+    watched::{self, Watched},
 };
 
 /// Response future of [`LoadShed`](super::LoadShed).
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct LoadShedFuture<F, U = Answered> {
-    #[pin]
-    state: State<F>,
-    until: U,
-}
-
-#[pin_project(project = StateProj, project_replace = StateOwned)]
-#[derive(Debug)]
-enum State<F> {
-    // In this order: the inner future is gone before its call is over.
-    Admitted {
-        #[pin]
-        future: F,
-        call: Call,
-    },
-    Refused(Refused),
-    Done,
-}
-
-impl<F, U> LoadShedFuture<F, U> {
-    #[inline]
-    pub(super) fn admitted(future: F, mut call: Call, until: U) -> Self {
-        call.course.called();
-        let state = State::Admitted { future, call };
-        Self { state, until }
-    }
-
-    #[inline]
-    pub(super) const fn refused(refused: Refused, until: U) -> Self {
-        let state = State::Refused(refused);
-        Self { state, until }
-    }
-}
+pub struct LoadShedFuture<F, U = Answered>(
+    #[pin] pub(super) Watched<F, AnyError, U, Call, Refused>,
+);
 
 impl<F, U, T, E> Future for LoadShedFuture<F, U>
 where
@@ -69,42 +39,7 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (mut state, until) = (this.state, this.until);
-        let result = match state.as_mut().project() {
-            StateProj::Admitted { future, call } => {
-                origin::clear();
-                let Poll::Ready(result) = call.course.watch(|| future.poll(cx)) else {
-                    return Poll::Pending;
-                };
-                if result.is_err() && origin::read() == Origin::Rejected {
-                    call.course.end(Ending::RejectedBelow);
-                }
-                result
-            }
-            StateProj::Refused(refused) => Err(origin::reject(refused.rejected())),
-            StateProj::Done => panic!("future of load shedding polled after completion"),
-        };
-        match result {
-            Ok(response) if until.lasts(&response, &AnyError) => {
-                let call = state.take_call().expect("it was admitted");
-                Poll::Ready(Ok(until.hold(response, call.into(), AnyError)))
-            }
-            result => {
-                // The call is over now, not when the caller drops this future.
-                state.set(State::Done);
-                Poll::Ready(until.pass(result))
-            }
-        }
-    }
-}
-
-impl<F> State<F> {
-    fn take_call(self: Pin<&mut Self>) -> Option<Call> {
-        match self.project_replace(Self::Done) {
-            StateOwned::Admitted { call, .. } => Some(call),
-            StateOwned::Refused(_) | StateOwned::Done => None,
-        }
+        self.project().0.poll(cx)
     }
 }
 
@@ -113,7 +48,7 @@ impl<F> State<F> {
 pub(super) struct Call {
     shared: PooledArc<Shared>,
     pass: Pass,
-    pub(super) course: Course,
+    course: Course,
 }
 
 impl Call {
@@ -126,9 +61,31 @@ impl Call {
             course: Course::begun(),
         }
     }
+}
 
-    pub(super) fn end(mut self) {
-        self.course.end(Ending::Completed);
+impl watched::Call for Call {
+    #[inline]
+    fn inside(&mut self) {
+        self.course = Course::begun();
+    }
+
+    #[inline]
+    fn called(&mut self) {
+        self.course.called();
+    }
+
+    #[inline]
+    fn pending(&mut self) {
+        self.course.called();
+    }
+
+    /// Whether the call went well is not asked.
+    #[inline]
+    fn end(&mut self, judgement: Judgement) {
+        self.course.end(match judgement {
+            Judgement::RejectedBelow => Ending::RejectedBelow,
+            Judgement::Seen(_) => Ending::Completed,
+        });
     }
 }
 

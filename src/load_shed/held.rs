@@ -3,7 +3,11 @@
 use std::task::Poll;
 
 use super::future::Call;
-use crate::{classify::Verdict, until::Guard};
+use crate::{
+    classify::{Judgement, Verdict},
+    until::Guard,
+    watched::Call as _,
+};
 
 /// A call that has been answered and [lasts on](crate::until): in flight until it is over, or until this is
 /// dropped.
@@ -12,19 +16,20 @@ pub struct HeldCall(Call);
 
 impl From<Call> for HeldCall {
     fn from(mut call: Call) -> Self {
-        call.course.called(); // to be dropped from now on is to be abandoned again
+        call.called(); // to be dropped from now on is to be abandoned again
         Self(call)
     }
 }
 
 impl Guard for HeldCall {
     fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let polled = self.0.course.watch(poll);
-        self.0.course.called(); // there may be more to come
+        self.0.inside();
+        let polled = poll();
+        self.0.pending(); // there may be more to come
         polled
     }
 
-    fn end(self, _: impl FnOnce() -> Verdict) {
-        self.0.end();
+    fn end(mut self, _: impl FnOnce() -> Verdict) {
+        self.0.end(Judgement::Seen(Verdict::Success));
     }
 }

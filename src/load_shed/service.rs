@@ -12,10 +12,12 @@ use super::{
     unready::Unready,
 };
 use crate::{
+    classify::AnyError,
     error::FromRejected,
     pooled::PooledArc,
     time::Timer,
     until::{Answered, Until},
+    watched::Watched,
 };
 
 /// Refuses the least critical calls while the server is overloaded.
@@ -115,15 +117,15 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let until = self.until.clone();
-        match self.ask(&req) {
+        LoadShedFuture(match self.ask(&req) {
             Ok(pass) => {
                 // Made before the call, so that a panic in it is accounted for.
                 let call = Call::begin(self.shared.clone(), pass);
-                LoadShedFuture::admitted(self.inner.call(req), call, until)
+                Watched::admitted(self.inner.call(req), call, AnyError, until)
             }
             // The inner service keeps the readiness it reported, if it did; the next call let in uses it.
-            Err(refused) => LoadShedFuture::refused(refused, until),
-        }
+            Err(refused) => Watched::rejected(refused, until),
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     },
     telemetry::{Counter, Ending, Gauge, Telemetry},
     time::{Epoch, nanos, since_unix_epoch},
+    watched::Refusal,
 };
 
 /// What a layer decides by, and what it tells.
@@ -110,8 +111,8 @@ pub(super) struct Refused {
     retry_after: u64,
 }
 
-impl Refused {
-    pub(super) fn rejected(self) -> Rejected {
+impl Refusal for Refused {
+    fn rejected(&self) -> Rejected {
         let rejected = Rejected::new(self.layer, Reason::Overloaded);
         match self.retry_after {
             0 => rejected,

@@ -15,14 +15,15 @@ use super::{
     shared::{Pass, Shared},
 };
 use crate::{
-    classify::{Classify, FailureKind, Judgement, Verdict, judge},
+    classify::{Classify, FailureKind, Judgement},
     context::Context,
     error::{FromRejected, Reason, Rejected},
     origin,
     pooled::PooledArc,
     telemetry::{Course, Ending},
     time::{self, Instant},
-    until::{Answered, Guard, Until},
+    until::{Answered, Until},
+    watched,
 };
 
 /// Response future of [`Throttle`](super::Throttle).
@@ -49,106 +50,15 @@ where
 }
 
 /// A call that is watched, or refused. `P` is its hold on the throttle.
-#[pin_project]
+pub(super) type Watched<F, C, U, P> = watched::Watched<F, C, U, Call<P>, Refused>;
+
+/// A refusal by the throttle of this name.
 #[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub(super) struct Watched<F, C, U, P: Deref<Target = Shared>> {
-    #[pin]
-    state: State<F, C, P>,
-    until: U,
-}
+pub(super) struct Refused(pub(super) &'static str);
 
-#[pin_project(project = StateProj, project_replace = StateOwned)]
-#[derive(Debug)]
-enum State<F, C, P: Deref<Target = Shared>> {
-    // In this order: the inner future is dropped before its call is judged abandoned.
-    Admitted {
-        #[pin]
-        future: F,
-        call: Call<P>,
-        classifier: C,
-    },
-    /// By the layer of this name.
-    Rejected(&'static str),
-    Done,
-}
-
-impl<F, C, U, P: Deref<Target = Shared>> Watched<F, C, U, P> {
-    #[inline]
-    pub(super) fn admitted(future: F, mut call: Call<P>, classifier: C, until: U) -> Self {
-        call.course.called();
-        let state = State::Admitted {
-            future,
-            call,
-            classifier,
-        };
-        Self { state, until }
-    }
-
-    #[inline]
-    pub(super) const fn rejected(layer: &'static str, until: U) -> Self {
-        let state = State::Rejected(layer);
-        Self { state, until }
-    }
-
-    #[inline]
-    pub(super) fn poll<T, E, G>(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> Poll<Result<U::Response<G>, E>>
-    where
-        F: Future<Output = Result<T, E>>,
-        E: FromRejected,
-        C: Classify<T, E>,
-        U: Until<T, C>,
-        G: Guard + From<Call<P>>,
-    {
-        let this = self.project();
-        let (mut state, until) = (this.state, this.until);
-        let result = match state.as_mut().project() {
-            StateProj::Admitted {
-                future,
-                call,
-                classifier,
-            } => {
-                origin::clear();
-                call.inside();
-                let Poll::Ready(result) = future.poll(cx) else {
-                    call.pending();
-                    return Poll::Pending;
-                };
-                let judgement = judge(classifier, &result);
-                match result {
-                    Ok(response)
-                        if judgement.is_success() && until.lasts(&response, classifier) =>
-                    {
-                        let (call, classifier) = state.take_call().expect("it was admitted");
-                        return Poll::Ready(Ok(until.hold(response, call.into(), classifier)));
-                    }
-                    result => {
-                        call.end(judgement);
-                        result
-                    }
-                }
-            }
-            StateProj::Rejected(layer) => {
-                Err(origin::reject(Rejected::new(layer, Reason::Throttled)))
-            }
-            StateProj::Done => panic!("future of a throttle polled after completion"),
-        };
-        state.set(State::Done);
-        Poll::Ready(until.pass(result))
-    }
-}
-
-impl<F, C, P: Deref<Target = Shared>> State<F, C, P> {
-    fn take_call(self: Pin<&mut Self>) -> Option<(Call<P>, C)> {
-        match self.project_replace(Self::Done) {
-            StateOwned::Admitted {
-                call, classifier, ..
-            } => Some((call, classifier)),
-            _ => None,
-        }
+impl watched::Refusal for Refused {
+    fn rejected(&self) -> Rejected {
+        Rejected::new(self.0, Reason::Throttled)
     }
 }
 
@@ -178,33 +88,6 @@ impl<P: Deref<Target = Shared>> Call<P> {
         self.shared.not_accepted.contains(FailureKind::Timeout)
     }
 
-    /// It is waited for: to drop it is to abandon it.
-    #[inline]
-    pub(super) fn pending(&mut self) {
-        self.course.called();
-        if self.counts_timeouts() && self.deadline.is_none() {
-            self.deadline = Context::current().deadline();
-        }
-    }
-
-    /// The service, or the caller's own classifier, is run: what drops the call is a panic in it.
-    #[inline]
-    pub(super) const fn inside(&mut self) {
-        self.course = Course::begun();
-    }
-
-    #[inline]
-    pub(super) fn end(&mut self, judgement: Judgement) {
-        self.course.end(Ending::Completed);
-        let ending = match judgement {
-            Judgement::Seen(Verdict::Success) => Ending::Success,
-            Judgement::Seen(Verdict::Failure(_)) => Ending::Failure,
-            Judgement::Seen(Verdict::Ignored) => Ending::Ignored,
-            Judgement::RejectedBelow => Ending::RejectedBelow,
-        };
-        self.account(ending, self.shared.not_accepted.count(judgement));
-    }
-
     #[inline]
     fn account(&self, ending: Ending, counted: Option<Counted>) {
         let shared = &*self.shared;
@@ -229,6 +112,33 @@ impl<P: Deref<Target = Shared>> Call<P> {
         } else {
             self.account(ending, None);
         }
+    }
+}
+
+impl<P: Deref<Target = Shared>> watched::Call for Call<P> {
+    #[inline]
+    fn inside(&mut self) {
+        self.course = Course::begun();
+    }
+
+    #[inline]
+    fn called(&mut self) {
+        self.course.called();
+    }
+
+    #[inline]
+    fn pending(&mut self) {
+        self.course.called();
+        if self.counts_timeouts() && self.deadline.is_none() {
+            self.deadline = Context::current().deadline();
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, judgement: Judgement) {
+        self.course.end(Ending::Completed);
+        let counted = self.shared.not_accepted.count(judgement);
+        self.account(judgement.ending(), counted);
     }
 }
 

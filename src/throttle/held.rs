@@ -8,6 +8,7 @@ use crate::{
     keyed::Held,
     pooled::PooledArc,
     until::Guard,
+    watched::Call as _,
 };
 
 /// A call that was answered, and that its throttle counts when it [is over](crate::until). To drop it is

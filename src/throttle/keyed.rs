@@ -5,7 +5,6 @@ use std::{
     future::Future,
     hash::Hash,
     marker::PhantomData,
-    num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -125,11 +124,9 @@ impl<K: Hash + Eq + Clone, F, C, U> KeyedThrottleBuilder<K, F, C, U> {
     ///
     /// If `max_keys` is zero, or a setting of the throttles is outside its range; the error names it.
     pub fn build(self) -> Result<KeyedThrottleLayer<K, F, C, U>, InvalidSetting> {
-        let max_keys = NonZeroUsize::new(self.max_keys)
-            .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
         let around = Around::new(&self.settings, true)?;
         let keys = Keys {
-            map: KeyedMap::new(max_keys, nanos(self.idle_time)),
+            map: KeyedMap::new(self.max_keys, nanos(self.idle_time))?,
             key_metrics: KeyMetrics::new(&around.telemetry),
             around: ConstArc::new(around),
         };

@@ -8,7 +8,7 @@ use std::{
 use tower::Service;
 
 use super::{
-    future::{Call, ThrottleFuture, Watched},
+    future::{Call, Refused, ThrottleFuture, Watched},
     held::UncountedCall,
     shared::Shared,
 };
@@ -91,7 +91,7 @@ where
         None => {
             let telemetry = &throttle.telemetry;
             telemetry.rejected(Reason::Throttled);
-            Watched::rejected(telemetry.name(), until)
+            Watched::rejected(Refused(telemetry.name()), until)
         }
     }
 }

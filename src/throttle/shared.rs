@@ -213,15 +213,5 @@ impl Metrics {
 }
 
 fn telemetry(name: &'static str) -> Telemetry {
-    let endings = [
-        Ending::Success,
-        Ending::Failure,
-        Ending::Ignored,
-        Ending::Rejected,
-        Ending::RejectedBelow,
-        Ending::Abandoned,
-        Ending::AbandonedLate,
-        Ending::Panicked,
-    ];
-    Telemetry::new("throttle", name, &endings, &[Reason::Throttled])
+    Telemetry::new("throttle", name, &Ending::OF_JUDGED, &[Reason::Throttled])
 }

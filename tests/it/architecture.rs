@@ -25,6 +25,7 @@ const CORE: [&str; 21] = [
     "classify",
     "until",
     "oneshot",
+    "watched",
     "permits",
     "queue",
     "partitions",

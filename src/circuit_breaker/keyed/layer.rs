@@ -1,6 +1,6 @@
 //! Setting keyed breakers up, and the state that all their services share.
 
-use std::{borrow::Borrow, hash::Hash, marker::PhantomData, num::NonZeroUsize, time::Duration};
+use std::{borrow::Borrow, hash::Hash, marker::PhantomData, time::Duration};
 
 use tower::Layer;
 
@@ -107,12 +107,10 @@ impl<K: Hash + Eq + Clone, F, C, U> KeyedCircuitBreakerBuilder<K, F, C, U> {
     ///
     /// If `max_keys` is zero, or a setting of the breakers is outside its range; the error names it.
     pub fn build(self) -> Result<KeyedCircuitBreakerLayer<K, F, C, U>, InvalidSetting> {
-        let max_keys = NonZeroUsize::new(self.max_keys)
-            .ok_or_else(|| InvalidSetting::new("max_keys", self.max_keys, "at least 1"))?;
         self.settings.rules()?; // so that they can be made again for each key
         let around = Around::new(&self.settings, Gauges::many)?;
         let keys = Keys {
-            map: KeyedMap::new(max_keys, nanos(self.idle_time)),
+            map: KeyedMap::new(self.max_keys, nanos(self.idle_time))?,
             key_metrics: KeyMetrics::new(&around.telemetry),
             around: ConstArc::new(around),
             settings: self.settings,
