@@ -220,7 +220,7 @@ impl<Q, W, F, U> BulkheadBuilder<Q, W, Partitions<F>, U> {
         let built = self.by.build(permits, queue, &metrics.telemetry)?;
         metrics.partitions = built.metrics;
         let weight = Partitioned {
-            partitioner: built.partitioner,
+            divided: built.divided,
             weight: self.weight,
         };
         let shared = PooledArc::new(Shared::new(built.permits, metrics));

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::{
-    partitions::{Partition, Partitioner},
+    partitions::{Divide, Divided, Numbered, PartOf, Partition},
     permits::{Demand, Permits},
 };
 
@@ -93,7 +93,7 @@ impl Cost for Several {
 /// [`BulkheadBuilder::partitions`]: super::BulkheadBuilder::partitions
 #[derive(Clone, Debug)]
 pub struct Partitioned<F, W = One> {
-    pub(super) partitioner: Partitioner<F>,
+    pub(super) divided: Divided<F>,
     pub(super) weight: W,
 }
 
@@ -108,7 +108,7 @@ where
     fn weigh(&self, req: &Req) -> Self::Cost {
         OfPartition {
             cost: self.weight.weigh(req),
-            part: self.partitioner.part(req),
+            part: self.divided.part_of(req),
         }
     }
 }
@@ -117,7 +117,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfPartition<C = One> {
     cost: C,
-    part: u8,
+    part: Numbered,
 }
 
 impl<C: Cost> Cost for OfPartition<C> {
@@ -128,7 +128,7 @@ impl<C: Cost> Cost for OfPartition<C> {
 
     #[inline]
     fn partition(self) -> Option<u8> {
-        Some(self.part)
+        self.part.number()
     }
 }
 

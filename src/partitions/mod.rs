@@ -1,8 +1,8 @@
 //! Shares of one limit: so much of it for each kind of call, and lent to the others while it is idle.
 //!
 //! A limit alone goes to whoever asks most. [`Partitions`] divide it by weight among up to 16 names, one of
-//! which each request is given by a function. They are for a [bulkhead](crate::bulkhead) that refuses, and one
-//! that queues.
+//! which each request is given by a function. They are for a [bulkhead](crate::bulkhead) and for an
+//! [adaptive limit](crate::adaptive), with a queue or without.
 //!
 //! - **No more than the limit** are in flight, under any interleaving, whatever is lent.
 //! - **What is idle is lent.** One partition alone has the whole limit.
@@ -69,14 +69,14 @@
 //! ```
 
 mod by;
-mod metrics;
+mod shown;
 
 use std::time::Duration;
 
-pub(crate) use by::Partitioner;
-pub use by::{ByCriticality, Partition};
-pub(crate) use metrics::PartitionMetrics;
-pub use metrics::PartitionSnapshot;
+pub(crate) use by::demand;
+pub use by::{ByCriticality, Divide, Divided, Numbered, PartOf, Partition, Whole};
+pub(crate) use shown::PartitionMetrics;
+pub use shown::PartitionSnapshot;
 
 use crate::{
     error::{InvalidSetting, not_zero},
@@ -153,7 +153,7 @@ impl<F> Partitions<F> {
         permits: Permits,
         queue: &Queue,
         telemetry: &Telemetry,
-    ) -> Result<Built<F>, InvalidSetting> {
+    ) -> Result<Built<Divided<F>>, InvalidSetting> {
         let lend_after = nanos(not_zero("lend_after", self.lend_after)?);
         let (mut names, mut weights): (Vec<_>, Vec<_>) = self.shares.into_iter().unzip();
         if names.is_empty() || names.len() >= MOST {
@@ -182,9 +182,9 @@ impl<F> Partitions<F> {
             lend_after,
         };
         Ok(Built {
-            partitioner: Partitioner::new(self.by, &names[..names.len() - 1]),
             permits: permits.divided(&division),
             metrics,
+            divided: Divided::new(self.by, &names[..names.len() - 1]),
         })
     }
 }
@@ -212,8 +212,19 @@ impl Partitions<ByCriticality> {
 }
 
 /// What a layer needs of its partitions.
-pub(crate) struct Built<F> {
-    pub(crate) partitioner: Partitioner<F>,
+pub(crate) struct Built<D> {
     pub(crate) permits: Permits,
     pub(crate) metrics: PartitionMetrics,
+    pub(crate) divided: D,
+}
+
+impl Built<Whole> {
+    /// Where there are none.
+    pub(crate) fn whole(permits: Permits) -> Self {
+        Self {
+            permits,
+            metrics: PartitionMetrics::default(),
+            divided: Whole,
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::{future::Future, pin::pin};
 
 use steadfast::{
     Context, Criticality, InvalidSetting, Reason,
+    adaptive::{AdaptiveBuilder, AdaptiveHandle, AdaptiveLayer, Limit, Mode, Sample},
     bulkhead::{BulkheadHandle, BulkheadLayer, Queue},
     partitions::{PartitionSnapshot, Partitions},
 };
@@ -57,13 +58,70 @@ fn queued(max: usize, partitions: Partitions<By>, queue: Queue) -> (impl Divided
     (layer.layer(inner()), layer.handle())
 }
 
-fn of(handle: &BulkheadHandle, name: &str) -> PartitionSnapshot {
+fn of(handle: &impl Shows, name: &str) -> PartitionSnapshot {
     let all = handle.partitions();
     *all.iter().find(|partition| partition.name == name).unwrap()
 }
 
-fn in_flight(handle: &BulkheadHandle, name: &str) -> usize {
+fn in_flight(handle: &impl Shows, name: &str) -> usize {
     of(handle, name).in_flight
+}
+
+/// What shows the partitions of a layer.
+trait Shows {
+    fn limit(&self) -> usize;
+    fn in_flight(&self) -> usize;
+    fn partitions(&self) -> Vec<PartitionSnapshot>;
+}
+
+macro_rules! shows {
+    ($($handle:ty)*) => {
+        $(impl Shows for $handle {
+            fn limit(&self) -> usize {
+                self.limit()
+            }
+
+            fn in_flight(&self) -> usize {
+                self.in_flight()
+            }
+
+            fn partitions(&self) -> Vec<PartitionSnapshot> {
+                self.partitions()
+            }
+        })*
+    };
+}
+shows!(BulkheadHandle AdaptiveHandle);
+
+/// Says the limit once, if any.
+struct Once(Option<f64>);
+
+impl Limit for Once {
+    fn next(&mut self, limit: f64, _: &Sample) -> f64 {
+        self.0.take().unwrap_or(limit)
+    }
+}
+
+/// A limit that adapts to this with the first window.
+fn adaptive(from: usize, to: Option<f64>) -> AdaptiveBuilder<Once> {
+    AdaptiveLayer::builder()
+        .algorithm(Once(to))
+        .initial_limit(from)
+}
+
+fn refusing_adaptive(limit: usize, by: Partitions<By>) -> (impl Divided, AdaptiveHandle) {
+    let layer = adaptive(limit, None).partitions(by).build().unwrap();
+    (layer.layer(inner()), layer.handle())
+}
+
+fn queued_adaptive(
+    limit: usize,
+    by: Partitions<By>,
+    queue: Queue,
+) -> (impl Divided, AdaptiveHandle) {
+    let layer = adaptive(limit, None).partitions(by).queue(queue);
+    let layer = layer.build().unwrap();
+    (layer.layer(inner()), layer.handle())
 }
 
 /// So many who call one after the other, and a while later again where they are refused.
@@ -112,7 +170,11 @@ async fn is_refused(svc: &impl Divided, name: &'static str) -> bool {
     match call(svc, name, Act::Succeed).await {
         Ok(_) => false,
         Err(error) => {
-            assert_eq!(error.rejected().reason(), Reason::BulkheadFull);
+            let reason = error.rejected().reason();
+            assert!(matches!(
+                reason,
+                Reason::BulkheadFull | Reason::LimitReached
+            ));
             true
         }
     }
@@ -140,7 +202,7 @@ async fn one_alone_has_the_whole_limit_and_no_more() {
 }
 
 /// The mean number in flight of these partitions, over a while.
-async fn means(handle: &BulkheadHandle, names: &[&str]) -> Vec<f64> {
+async fn means(handle: &impl Shows, names: &[&str]) -> Vec<f64> {
     const MILLIS: u32 = 500;
     let mut sums = vec![0; names.len()];
     for _ in 0..MILLIS {
@@ -154,7 +216,7 @@ async fn means(handle: &BulkheadHandle, names: &[&str]) -> Vec<f64> {
     sums.into_iter().map(mean).collect()
 }
 
-async fn assert_shares(svc: impl Divided, handle: BulkheadHandle, numbers: [usize; 3]) {
+async fn assert_shares(svc: impl Divided, handle: impl Shows, numbers: [usize; 3]) {
     let names = ["live", "batch", "other"];
     let mut calling = Vec::new();
     for (name, number) in names.into_iter().zip(numbers) {
@@ -182,12 +244,18 @@ async fn when_all_ask_for_more_each_has_its_share_however_much_more_one_asks() {
             let (svc, handle) = queued(40, partitions(), queue);
             assert_shares(svc, handle, numbers).await;
         }
+        if numbers[1] == 150 {
+            let (svc, handle) = refusing_adaptive(40, partitions());
+            assert_shares(svc, handle, numbers).await;
+            let (svc, handle) = queued_adaptive(40, partitions(), Queue::fifo(40, secs(1)));
+            assert_shares(svc, handle, numbers).await;
+        }
     }
 }
 
 /// How long an owner whose calls come after each other waits for its share, while another who had it all
 /// asks for all that comes back.
-async fn time_to_share(svc: impl Divided, handle: BulkheadHandle) -> Duration {
+async fn time_to_share(svc: impl Divided, handle: impl Shows) -> Duration {
     callers(&svc, "batch", 50, Act::Take(ms(100)), ms(1));
     sleep(ms(250)).await;
     assert_eq!(in_flight(&handle, "batch"), 20);
@@ -210,6 +278,13 @@ async fn an_owner_that_comes_back_has_its_share_after_the_time_of_one_call() {
         let took = time_to_share(svc, handle).await;
         assert!(took <= ms(102), "{places}: {took:?}");
     }
+    let (svc, handle) = refusing_adaptive(20, live_and_batch());
+    let took = time_to_share(svc, handle).await;
+    assert!(took <= ms(102), "{took:?}");
+    let queue = Queue::fifo(20, secs(10));
+    let (svc, handle) = queued_adaptive(20, live_and_batch(), queue);
+    let took = time_to_share(svc, handle).await;
+    assert!(took <= ms(102), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -502,4 +577,64 @@ async fn partitions_by_criticality_are_those_of_the_context() {
         assert!(poll_once(call.as_mut()).is_pending());
         assert_eq!(in_flight(&handle, name), 1, "{class:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_follow_a_limit_that_adapts() {
+    let queue = Queue::fifo(3, secs(1));
+    let partitions = || by_name().share("live", 75).share("batch", 25);
+    for is_queued in [false, true] {
+        let builder = adaptive(4, Some(40.0)).partitions(partitions());
+        let (call, handle): (Box<dyn Fn() -> JoinHandle<_>>, _) = if is_queued {
+            let layer = builder.queue(queue).build().unwrap();
+            let svc = layer.layer(inner());
+            let call = move || tokio::spawn(svc.clone().oneshot(Req("live", Act::Succeed)));
+            (Box::new(call), layer.handle())
+        } else {
+            let layer = builder.build().unwrap();
+            let svc = layer.layer(inner());
+            let call = move || tokio::spawn(svc.clone().oneshot(Req("live", Act::Succeed)));
+            (Box::new(call), layer.handle())
+        };
+        let shares = || {
+            handle
+                .partitions()
+                .iter()
+                .map(|it| it.share)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shares(), [3, 1, 0]);
+        while handle.limit() == 4 {
+            call().await.unwrap().unwrap();
+            advance(ms(10)).await;
+        }
+        assert_eq!(shares(), [30, 10, 0]);
+        handle.set_limit(8);
+        assert_eq!(shares(), [6, 2, 0]);
+        assert!(handle.partitions().iter().all(|it| it.in_flight == 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_layer_that_only_observes_or_is_disabled_refuses_nobody() {
+    let (svc, handle) = refusing_adaptive(2, live_and_batch());
+    let held = hang(&svc, "batch", 2);
+    assert!(is_refused(&svc, "live").await);
+    handle.set_mode(Mode::ObserveOnly);
+    let spared = hang(&svc, "live", 1);
+    assert_eq!((handle.in_flight(), in_flight(&handle, "live")), (2, 0));
+    handle.set_mode(Mode::Disabled);
+    let unwatched = hang(&svc, "live", 1);
+    drop((held, spared, unwatched));
+    assert!(handle.partitions().iter().all(|it| it.in_flight == 0));
+    assert_eq!(of(&handle, "live").rejected, 1);
+}
+
+#[test]
+fn an_adaptive_limit_refuses_partitions_that_cannot_work() {
+    let error = adaptive(9, None).partitions(by_name()).build();
+    assert_eq!(error.unwrap_err().setting(), "share");
+    let queue = Queue::fifo(1, secs(1));
+    let error = adaptive(9, None).partitions(live_and_batch()).queue(queue);
+    assert_eq!(error.build().unwrap_err().setting(), "queue");
 }
