@@ -50,19 +50,19 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
 
     /// Refuses calls while as many are in flight as the service can take; see
     /// [`adaptive`](crate::adaptive).
-    fn adaptive<C, F, U>(
+    fn adaptive<C, F, U, D>(
         self,
-        layer: AdaptiveLayer<C, F, U>,
-    ) -> ServiceBuilder<Stack<AdaptiveLayer<C, F, U>, L>> {
+        layer: AdaptiveLayer<C, F, U, D>,
+    ) -> ServiceBuilder<Stack<AdaptiveLayer<C, F, U, D>, L>> {
         self.add(layer)
     }
 
     /// Lets calls wait while as many are in flight as the service can take; see
     /// [`adaptive`](crate::adaptive).
-    fn queued_adaptive<C, F, U>(
+    fn queued_adaptive<C, F, U, D>(
         self,
-        layer: QueuedAdaptiveLayer<C, F, U>,
-    ) -> ServiceBuilder<Stack<QueuedAdaptiveLayer<C, F, U>, L>> {
+        layer: QueuedAdaptiveLayer<C, F, U, D>,
+    ) -> ServiceBuilder<Stack<QueuedAdaptiveLayer<C, F, U, D>, L>> {
         self.add(layer)
     }
 

@@ -73,6 +73,7 @@
 //! - **[Verdicts](classify)**: what counts as a failure is said once, by one [`Classify`] for all layers.
 //! - **[Until](until)** when a call lasts: until it is answered or, over HTTP, until the end of the body.
 //! - **[Queue](queue)**: in which order calls wait that may, and who of them is refused under overload.
+//! - **[Partitions](partitions)**: shares of one limit, lent to the others while they are idle.
 //! - **[Context]**: deadline, criticality and attempt number travel with the request.
 //! - **State** belongs to the layer: all services made from one layer value, or its clones, share it.
 //!   Handles show and steer it.
@@ -114,6 +115,7 @@ mod oneshot;
 mod watched;
 mod permits;
 pub mod queue;
+pub mod partitions;
 mod window;
 pub mod keyed;
 pub mod backoff;

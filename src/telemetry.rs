@@ -46,6 +46,9 @@
 //! | `steadfast_deadline_time_left_seconds` | histogram | | time left to a request as it arrives, by what its caller says |
 //! | `steadfast_deadline_spared_total` | counter | | requests too late, yet let in: enough had been refused |
 //! | `steadfast_deadline_malformed_total` | counter | `header` | headers that could not be understood |
+//! | `steadfast_partition_share` | gauge | `layer`, `partition` | permits of a limit that are a [partition](crate::partitions)'s own |
+//! | `steadfast_partition_in_flight` | gauge | `layer`, `partition` | permits that it has in use |
+//! | `steadfast_partition_rejected_total` | counter | `layer`, `partition` | calls refused, of a partition |
 //! | `steadfast_keys` | gauge | `layer` | keys kept by a [keyed](crate::keyed) layer |
 //! | `steadfast_keys_evicted_total` | counter | `layer` | keys forgotten |
 //! | `steadfast_keys_overflow_total` | counter | `layer` | calls of a new key for which there was no room |
@@ -427,6 +430,15 @@ impl Telemetry {
     /// A gauge that layers of several kinds have.
     pub(crate) fn layer_gauge(&self, metric: &'static str) -> Gauge {
         metrics::gauge!(metric, "layer" => self.layer, "name" => self.name)
+    }
+
+    /// The same, for one of several partitions.
+    pub(crate) fn partition_counter(&self, metric: &'static str, of: &'static str) -> Counter {
+        metrics::counter!(metric, "layer" => self.layer, "name" => self.name, "partition" => of)
+    }
+
+    pub(crate) fn partition_gauge(&self, metric: &'static str, of: &'static str) -> Gauge {
+        metrics::gauge!(metric, "layer" => self.layer, "name" => self.name, "partition" => of)
     }
 
     pub(crate) fn gauge(&self, metric: &'static str) -> Gauge {

@@ -19,6 +19,7 @@ use steadfast::{
     },
     classify::Failure,
     load_shed::{LoadShedBuilder, LoadShedLayer},
+    partitions::Partitions,
     retry::RetryLayer,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
@@ -386,6 +387,10 @@ where
     let adaptive_each = AdaptiveLayer::builder().algorithm(Vegas::default());
     let adaptive_each = adaptive_each.build().expect("in range");
     let queued = BulkheadLayer::builder(MAX_IN_FLIGHT).queue(queue).build();
+    let halves = Partitions::by(|req: &u32| if req % 2 == 0 { "even" } else { "odd" });
+    let divided =
+        BulkheadLayer::builder(MAX_IN_FLIGHT).partitions(halves.share("even", 1).share("odd", 1));
+    let divided = divided.build().expect("the shares are in range");
     let timeout = || TimeoutLayer::new(LIMIT).expect("the limit is not zero");
     let following = TimeoutLayer::following(Duration::from_millis(1), LIMIT);
     let following = following.expect("the bounds are in range");
@@ -423,6 +428,7 @@ where
         ("adaptive-each", layered(adaptive_each, service)),
         ("bulkhead", layered(bulkhead(), service)),
         ("bulkhead-queued", layered(queued, service)),
+        ("bulkhead-parts", layered(divided, service)),
         (
             "load-shed",
             layered(

@@ -10,14 +10,20 @@ use super::{
     shared::{Metrics, Shared},
 };
 use crate::{
-    classify::AnyError, error::InvalidSetting, mode::Mode, permits::Permits, queue::Queue,
+    classify::AnyError,
+    error::InvalidSetting,
+    mode::Mode,
+    partitions::{Built, Divided, Partitions, Whole},
+    permits::Permits,
+    queue::Queue,
+    telemetry::Telemetry,
     until::Answered,
 };
 
 /// The settings of an adaptive limit; made by [`AdaptiveLayer::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct AdaptiveBuilder<L = Knee, C = AnyError, F = All, U = Answered, Q = ()> {
+pub struct AdaptiveBuilder<L = Knee, C = AnyError, F = All, U = Answered, Q = (), D = Whole> {
     name: &'static str,
     algorithm: L,
     initial: Option<usize>,
@@ -28,6 +34,7 @@ pub struct AdaptiveBuilder<L = Knee, C = AnyError, F = All, U = Answered, Q = ()
     sampled: F,
     until: U,
     queue: Q,
+    divided: D,
 }
 
 /// The least and the greatest limit.
@@ -68,15 +75,16 @@ impl AdaptiveBuilder {
             sampled: All,
             until: Answered,
             queue: (),
+            divided: Whole,
         }
     }
 }
 
-impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
+impl<L, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
     /// What adapts the limit. Default: [`Knee`].
-    pub fn algorithm<M>(self, algorithm: M) -> AdaptiveBuilder<M, C, F, U, Q> {
-        self.map(|_, classifier, sampled, until, queue| {
-            (algorithm, classifier, sampled, until, queue)
+    pub fn algorithm<M>(self, algorithm: M) -> AdaptiveBuilder<M, C, F, U, Q, D> {
+        self.map(|_, classifier, sampled, until, queue, divided| {
+            (algorithm, classifier, sampled, until, queue, divided)
         })
     }
 
@@ -133,21 +141,21 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     /// What answers at once without doing the work is not fast: where a service refuses bad requests so,
     /// have the classifier ignore them, as those do with which [`http::adaptive`](crate::http::adaptive) and
     /// [`grpc::adaptive`](crate::grpc::adaptive) begin.
-    pub fn classifier<D>(self, classifier: D) -> AdaptiveBuilder<L, D, F, U, Q> {
-        self.map(|algorithm, _, sampled, until, queue| {
-            (algorithm, classifier, sampled, until, queue)
+    pub fn classifier<K>(self, classifier: K) -> AdaptiveBuilder<L, K, F, U, Q, D> {
+        self.map(|algorithm, _, sampled, until, queue, divided| {
+            (algorithm, classifier, sampled, until, queue, divided)
         })
     }
 
     /// Leaves the requests out of the samples for which `sampled` is `false`: those whose latency says
     /// nothing of the load, such as long polls. They hold a permit all the same. Default: all are
     /// sampled.
-    pub fn sample_if<Req, G>(self, sampled: G) -> AdaptiveBuilder<L, C, G, U, Q>
+    pub fn sample_if<Req, G>(self, sampled: G) -> AdaptiveBuilder<L, C, G, U, Q, D>
     where
         G: Fn(&Req) -> bool,
     {
-        self.map(|algorithm, classifier, _, until, queue| {
-            (algorithm, classifier, sampled, until, queue)
+        self.map(|algorithm, classifier, _, until, queue, divided| {
+            (algorithm, classifier, sampled, until, queue, divided)
         })
     }
 
@@ -155,29 +163,44 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
     /// streamed over HTTP: until the [`EndOfBody`](crate::http::EndOfBody).
     ///
     /// The latency of a call is in any case that until it is answered. One that fails then lasts no longer.
-    pub fn until<V>(self, until: V) -> AdaptiveBuilder<L, C, F, V, Q> {
-        self.map(|algorithm, classifier, sampled, _, queue| {
-            (algorithm, classifier, sampled, until, queue)
+    pub fn until<V>(self, until: V) -> AdaptiveBuilder<L, C, F, V, Q, D> {
+        self.map(|algorithm, classifier, sampled, _, queue, divided| {
+            (algorithm, classifier, sampled, until, queue, divided)
         })
     }
 
     /// Lets calls wait while the limit is reached. Default: none.
-    pub fn queue(self, queue: Queue) -> AdaptiveBuilder<L, C, F, U, Queue> {
-        self.map(|algorithm, classifier, sampled, until, _| {
-            (algorithm, classifier, sampled, until, queue)
+    pub fn queue(self, queue: Queue) -> AdaptiveBuilder<L, C, F, U, Queue, D> {
+        self.map(|algorithm, classifier, sampled, until, _, divided| {
+            (algorithm, classifier, sampled, until, queue, divided)
         })
     }
 
-    fn map<M, D, G, V, R>(
+    /// Divides the limit into shares, which are lent to the others while they are idle: so that one kind of
+    /// call cannot take what is there for all. Default: it is [`Whole`]. See [`partitions`](crate::partitions).
+    ///
+    /// Shares follow the limit. For each partition to have one permit at any time, let the [least
+    /// limit](Self::min_limit) be no less than there are partitions.
+    pub fn partitions<P>(
         self,
-        f: impl FnOnce(L, C, F, U, Q) -> (M, D, G, V, R),
-    ) -> AdaptiveBuilder<M, D, G, V, R> {
-        let (algorithm, classifier, sampled, until, queue) = f(
+        partitions: Partitions<P>,
+    ) -> AdaptiveBuilder<L, C, F, U, Q, Partitions<P>> {
+        self.map(|algorithm, classifier, sampled, until, queue, _| {
+            (algorithm, classifier, sampled, until, queue, partitions)
+        })
+    }
+
+    fn map<M, K, G, V, R, E>(
+        self,
+        f: impl FnOnce(L, C, F, U, Q, D) -> (M, K, G, V, R, E),
+    ) -> AdaptiveBuilder<M, K, G, V, R, E> {
+        let (algorithm, classifier, sampled, until, queue, divided) = f(
             self.algorithm,
             self.classifier,
             self.sampled,
             self.until,
             self.queue,
+            self.divided,
         );
         AdaptiveBuilder {
             name: self.name,
@@ -190,6 +213,7 @@ impl<L, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
             sampled,
             until,
             queue,
+            divided,
         }
     }
 }
@@ -202,8 +226,8 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
     /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<AdaptiveLayer<C, F, U>, InvalidSetting> {
-        let (shared, (classifier, sampled, until)) = self.share(&Queue::NONE)?;
-        Ok(AdaptiveLayer::new(shared, classifier, sampled, until))
+        let (shared, own) = self.share(&Queue::NONE, whole)?;
+        Ok(AdaptiveLayer::new(shared, own))
     }
 }
 
@@ -216,14 +240,67 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U, Queue> {
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U>, InvalidSetting> {
         let queue = self.queue;
-        let (shared, (classifier, sampled, until)) = self.share(&queue)?;
-        Ok(QueuedAdaptiveLayer::new(shared, classifier, sampled, until))
+        let (shared, own) = self.share(&queue, whole)?;
+        Ok(QueuedAdaptiveLayer::new(shared, own))
     }
 }
 
-impl<L: Limit, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
+impl<L: Limit, C, F, U, P> AdaptiveBuilder<L, C, F, U, (), Partitions<P>> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
+    /// within them; if a setting of the [sampling](Sampling) is outside its range;
+    /// if no name has a [share](Partitions::share) or more than 15 have, two have the same, or all weights are
+    /// zero; if the time after which permits are [lent](Partitions::lend_after) is zero.
+    pub fn build(self) -> Result<AdaptiveLayer<C, F, U, Divided<P>>, InvalidSetting> {
+        let (shared, own) = self.share(&Queue::NONE, Partitions::build)?;
+        Ok(AdaptiveLayer::new(shared, own))
+    }
+}
+
+impl<L: Limit, C, F, U, P> AdaptiveBuilder<L, C, F, U, Queue, Partitions<P>> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
+    /// within them; if a setting of the [sampling](Sampling) is outside its range;
+    /// if no name has a [share](Partitions::share) or more than 15 have, two have the same, or all weights are
+    /// zero; if the time after which permits are [lent](Partitions::lend_after) is zero; if the queue has
+    /// places, but fewer than one for each partition of any weight.
+    pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U, Divided<P>>, InvalidSetting> {
+        let queue = self.queue;
+        let (shared, own) = self.share(&queue, Partitions::build)?;
+        Ok(QueuedAdaptiveLayer::new(shared, own))
+    }
+}
+
+fn whole(
+    _: Whole,
+    permits: Permits,
+    _: &Queue,
+    _: &Telemetry,
+) -> Result<Built<Whole>, InvalidSetting> {
+    Ok(Built::whole(permits))
+}
+
+/// What each service has of its own.
+pub(super) struct Own<C, F, U, D> {
+    pub(super) classifier: C,
+    pub(super) sampled: F,
+    pub(super) until: U,
+    pub(super) divided: D,
+}
+
+impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
     /// What the services share, and what each has of its own.
-    fn share(self, queue: &Queue) -> Result<(Shared, (C, F, U)), InvalidSetting> {
+    fn share<E>(
+        self,
+        queue: &Queue,
+        divide: impl FnOnce(D, Permits, &Queue, &Telemetry) -> Result<Built<E>, InvalidSetting>,
+    ) -> Result<(Shared, Own<C, F, U, E>), InvalidSetting> {
         let (min, max) = self.bounds.check()?;
         let within = min as usize..=max as usize;
         let initial = self.initial.unwrap_or(20.clamp(min, max) as usize);
@@ -232,18 +309,23 @@ impl<L: Limit, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
             return Err(InvalidSetting::new("initial_limit", initial, allowed));
         }
         let sampling = self.sampling.unwrap_or_else(|| self.algorithm.sampling());
+        let pace = sampling.check()?;
         let bounded = Bounded {
             min,
             max,
             limit: initial as f64,
         };
-        let limiter = Limiter::new(
-            queue.permits(initial),
-            bounded,
-            sampling.check()?,
-            Box::new(self.algorithm),
-        );
-        let shared = Shared::new(limiter, self.mode, Metrics::new(self.name, queue));
-        Ok((shared, (self.classifier, self.sampled, self.until)))
+        let mut metrics = Metrics::new(self.name, queue);
+        let permits = queue.permits(initial);
+        let built = divide(self.divided, permits, queue, &metrics.telemetry)?;
+        metrics.partitions = built.metrics;
+        let limiter = Limiter::new(built.permits, bounded, pace, Box::new(self.algorithm));
+        let own = Own {
+            classifier: self.classifier,
+            sampled: self.sampled,
+            until: self.until,
+            divided: built.divided,
+        };
+        Ok((Shared::new(limiter, self.mode, metrics), own))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     classify::{FailureKind, Judgement, Verdict},
     context::Context,
     origin,
+    partitions::{PartOf, Whole, demand},
     pooled::PooledArc,
     telemetry::Ending,
     time::{self, Instant},
@@ -21,8 +22,9 @@ use crate::{
 /// A call that was let pass: accounted for on drop, as [`settle`](Self::settle) has said or else as it
 /// stands.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct Call<P: PartOf> {
     shared: PooledArc<Shared>,
+    part: P,
     kind: Kind,
     /// Looked up when the call is first found pending.
     deadline: Option<Instant>,
@@ -52,10 +54,10 @@ enum Phase {
     Settled { told: Option<Told>, ending: Ending },
 }
 
-impl Call {
+impl<P: PartOf> Call<P> {
     /// A call that is about to be made, and has just been let pass.
     #[inline]
-    pub(super) fn begin(shared: PooledArc<Shared>, pass: Pass, is_sampled: bool) -> Self {
+    pub(super) fn begin(shared: PooledArc<Shared>, part: P, pass: Pass, is_sampled: bool) -> Self {
         let kind = match pass {
             Pass::Admitted if !is_sampled => Kind::Unsampled,
             Pass::Admitted => Kind::Sampled {
@@ -66,10 +68,11 @@ impl Call {
             Pass::Unwatched => Kind::Unwatched,
         };
         if pass == Pass::Admitted {
-            shared.metrics.in_flight.increment(1.0);
+            shared.took(demand(1, part));
         }
         Self {
             shared,
+            part,
             kind,
             deadline: None,
             phase: Phase::Inside,
@@ -82,11 +85,11 @@ impl Call {
         match self.kind {
             Kind::Unwatched => return,
             Kind::Spared => {}
-            Kind::Unsampled => shared.give_back(),
+            Kind::Unsampled => shared.give_back(demand(1, self.part)),
             Kind::Sampled { .. } => {
                 // By the clock before it gives back: to hand a permit on may take a while.
                 let now = told.map(|_| shared.nanos_now());
-                shared.give_back();
+                shared.give_back(demand(1, self.part));
                 self.tell(told, now);
             }
         }
@@ -128,7 +131,7 @@ impl Call {
     }
 }
 
-impl watched::Call for Call {
+impl<P: PartOf> watched::Call for Call<P> {
     #[inline]
     fn inside(&mut self) {
         self.phase = Phase::Inside;
@@ -156,7 +159,7 @@ impl watched::Call for Call {
     }
 }
 
-impl Drop for Call {
+impl<P: PartOf> Drop for Call<P> {
     #[inline]
     fn drop(&mut self) {
         let (told, ending) = match self.phase {
@@ -187,12 +190,12 @@ const fn told_by(judgement: Judgement) -> Option<Told> {
 ///
 /// Its latency was that of the head. Where it ends as overload, or because its time was up, that is a drop.
 #[derive(Debug)]
-pub struct HeldPermit {
-    call: Call,
+pub struct HeldPermit<P: PartOf = Whole> {
+    call: Call<P>,
 }
 
-impl From<Call> for HeldPermit {
-    fn from(mut call: Call) -> Self {
+impl<P: PartOf> From<Call<P>> for HeldPermit<P> {
+    fn from(mut call: Call<P>) -> Self {
         call.phase = Phase::Waiting;
         if let Kind::Sampled { .. } = call.kind {
             call.deadline = call.deadline.or(Context::current().deadline());
@@ -203,7 +206,7 @@ impl From<Call> for HeldPermit {
     }
 }
 
-impl Guard for HeldPermit {
+impl<P: PartOf> Guard for HeldPermit<P> {
     fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.call.inside();
         let polled = poll();
@@ -222,7 +225,7 @@ impl Guard for HeldPermit {
     }
 }
 
-impl Drop for HeldPermit {
+impl<P: PartOf> Drop for HeldPermit<P> {
     fn drop(&mut self) {
         let call = &mut self.call;
         if matches!(call.phase, Phase::Inside | Phase::Waiting) {

@@ -1,7 +1,9 @@
 //! Seeing and steering a limit from outside.
 
 use super::{Mode, builder::Bounds, limit::Sample, shared::Shared};
-use crate::{error::InvalidSetting, pooled::PooledArc, queue::QueueDelay};
+use crate::{
+    error::InvalidSetting, partitions::PartitionSnapshot, pooled::PooledArc, queue::QueueDelay,
+};
 
 /// Sees and steers the limit of a layer; made by [`AdaptiveLayer::handle`] or
 /// [`QueuedAdaptiveLayer::handle`]. Cheap to clone.
@@ -46,6 +48,16 @@ impl AdaptiveHandle {
     #[must_use]
     pub fn queue_delay(&self) -> QueueDelay {
         QueueDelay::of(self.shared.limiter.permits())
+    }
+
+    /// The [partitions](crate::partitions) of the limit, in the order in which they were given their shares, and
+    /// `other` as the last. None where it is not divided.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionSnapshot> {
+        let Shared {
+            limiter, metrics, ..
+        } = &*self.shared;
+        metrics.partitions.snapshots(limiter.permits())
     }
 
     /// All there is to see at this moment. Takes a lock, for which no call waits.

@@ -3,9 +3,10 @@
 use tower::Layer;
 
 use super::{
-    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, sampled::All, shared::Shared,
+    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, builder::Own, sampled::All,
+    shared::Shared,
 };
-use crate::{classify::AnyError, pooled::PooledArc, until::Answered};
+use crate::{classify::AnyError, partitions::Whole, pooled::PooledArc, until::Answered};
 
 /// Applies [`Adaptive`] to a service.
 ///
@@ -14,11 +15,12 @@ use crate::{classify::AnyError, pooled::PooledArc, until::Answered};
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct AdaptiveLayer<C = AnyError, F = All, U = Answered> {
+pub struct AdaptiveLayer<C = AnyError, F = All, U = Answered, D = Whole> {
     shared: PooledArc<Shared>,
     classifier: C,
     sampled: F,
     until: U,
+    divided: D,
 }
 
 impl AdaptiveLayer {
@@ -28,13 +30,20 @@ impl AdaptiveLayer {
     }
 }
 
-impl<C, F, U> AdaptiveLayer<C, F, U> {
-    pub(super) fn new(shared: Shared, classifier: C, sampled: F, until: U) -> Self {
+impl<C, F, U, D> AdaptiveLayer<C, F, U, D> {
+    pub(super) fn new(shared: Shared, own: Own<C, F, U, D>) -> Self {
+        let Own {
+            classifier,
+            sampled,
+            until,
+            divided,
+        } = own;
         Self {
             shared: PooledArc::new(shared),
             classifier,
             sampled,
             until,
+            divided,
         }
     }
 
@@ -46,8 +55,8 @@ impl<C, F, U> AdaptiveLayer<C, F, U> {
     }
 }
 
-impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for AdaptiveLayer<C, F, U> {
-    type Service = Adaptive<S, C, F, U>;
+impl<S, C: Clone, F: Clone, U: Clone, D: Clone> Layer<S> for AdaptiveLayer<C, F, U, D> {
+    type Service = Adaptive<S, C, F, U, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
@@ -55,8 +64,9 @@ impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for AdaptiveLayer<C, F, U> {
             classifier,
             sampled,
             until,
+            divided,
         } = self.clone();
-        Adaptive::new(inner, shared, classifier, sampled, until)
+        Adaptive::new(inner, shared, classifier, sampled, until, divided)
     }
 }
 
@@ -67,20 +77,28 @@ impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for AdaptiveLayer<C, F, U> {
 /// See the [module docs](super) for an example.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct QueuedAdaptiveLayer<C = AnyError, F = All, U = Answered> {
+pub struct QueuedAdaptiveLayer<C = AnyError, F = All, U = Answered, D = Whole> {
     shared: PooledArc<Shared>,
     classifier: C,
     sampled: F,
     until: U,
+    divided: D,
 }
 
-impl<C, F, U> QueuedAdaptiveLayer<C, F, U> {
-    pub(super) fn new(shared: Shared, classifier: C, sampled: F, until: U) -> Self {
+impl<C, F, U, D> QueuedAdaptiveLayer<C, F, U, D> {
+    pub(super) fn new(shared: Shared, own: Own<C, F, U, D>) -> Self {
+        let Own {
+            classifier,
+            sampled,
+            until,
+            divided,
+        } = own;
         Self {
             shared: PooledArc::new(shared),
             classifier,
             sampled,
             until,
+            divided,
         }
     }
 
@@ -92,8 +110,8 @@ impl<C, F, U> QueuedAdaptiveLayer<C, F, U> {
     }
 }
 
-impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for QueuedAdaptiveLayer<C, F, U> {
-    type Service = QueuedAdaptive<S, C, F, U>;
+impl<S, C: Clone, F: Clone, U: Clone, D: Clone> Layer<S> for QueuedAdaptiveLayer<C, F, U, D> {
+    type Service = QueuedAdaptive<S, C, F, U, D>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self {
@@ -101,7 +119,8 @@ impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for QueuedAdaptiveLayer<C, F, U> 
             classifier,
             sampled,
             until,
+            divided,
         } = self.clone();
-        QueuedAdaptive::new(inner, shared, classifier, sampled, until)
+        QueuedAdaptive::new(inner, shared, classifier, sampled, until, divided)
     }
 }

@@ -95,7 +95,8 @@ pub struct Sample {
     pub dropped: u32,
     /// The most calls that were in flight at once.
     pub in_flight: u32,
-    /// Calls that found the limit reached: that were refused, or had to wait.
+    /// Calls that found the limit reached, or what is left of it kept for another
+    /// [partition](crate::partitions): that were refused, or had to wait.
     pub turned_away: u32,
     /// Whether the limit was reached: all of it was in use, so that another call would have been refused
     /// or had to wait.

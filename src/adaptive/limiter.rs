@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     foreign,
-    permits::{Permits, Word},
+    permits::{Demand, Permits, Word},
     sync::{
         AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering::Relaxed, lock, try_lock,
     },
@@ -172,8 +172,8 @@ impl Limiter {
 
     /// Gives a permit back.
     #[inline]
-    pub(super) fn give_back(&self) {
-        let left = self.permits.give_back_and_look(1);
+    pub(super) fn give_back(&self, demand: impl Into<Demand>) {
+        let left = self.permits.give_back_and_look(demand);
         self.seen.in_flight(left.taken + 1, left);
     }
 

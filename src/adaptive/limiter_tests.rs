@@ -84,7 +84,7 @@ fn set_limit(limiter: &Limiter, limit: usize, now: u64) {
 
 fn end(limiter: &Limiter, generation: u32, told: Told, nanos: u64, now: u64) -> Option<Tuned> {
     let mut tuned = None;
-    limiter.give_back();
+    limiter.give_back(1);
     limiter.ended(generation, told, nanos, now, |it| tuned = Some(*it));
     tuned
 }

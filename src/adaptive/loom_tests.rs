@@ -71,7 +71,7 @@ fn begin(limiter: &Limiter) -> Option<u32> {
 }
 
 fn end(limiter: &Limiter, generation: u32, told: Told, now: u64) {
-    limiter.give_back();
+    limiter.give_back(1);
     limiter.ended(generation, told, 2_000, now, |_| ());
 }
 

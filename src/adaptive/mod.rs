@@ -24,6 +24,9 @@
 //! [`call`](tower::Service::call), not in `poll_ready`, and gives it back when it ends, fails, panics or
 //! is dropped, or [until](AdaptiveBuilder::until) the end of a body.
 //!
+//! **Partitions.** The limit may be divided into [shares](crate::partitions), lent to the others while they are
+//! idle.
+//!
 //! **Modes.** A layer may do as its algorithm says, only observe what it would refuse, or be disabled; see
 //! [`Mode`]. A [handle](AdaptiveHandle) sets mode, limit and bounds while calls run.
 //!

@@ -2,9 +2,10 @@
 
 use super::limiter::{Bounded, Limiter, Tuned};
 use crate::{
-    error::Reason,
+    error::{Reason, Rejected},
     mode::{Mode, Switch},
-    permits::{Permits, Word},
+    partitions::PartitionMetrics,
+    permits::{Demand, Part, Permits, Word},
     pooled::PooledArc,
     queue::{self, Queue},
     telemetry::{Counter, Ending, Gauge, Telemetry},
@@ -19,6 +20,7 @@ pub(super) struct Metrics {
     limit: Gauge,
     latency: Gauge,
     spared: Counter,
+    pub(super) partitions: PartitionMetrics,
 }
 
 impl Metrics {
@@ -33,7 +35,14 @@ impl Metrics {
             latency: telemetry.gauge("steadfast_adaptive_latency_seconds"),
             spared: telemetry.counter("steadfast_adaptive_spared_total"),
             telemetry,
+            partitions: PartitionMetrics::default(),
         }
+    }
+
+    /// Refuses a call, of a partition where there are any.
+    pub(super) fn reject(&self, part: Option<Part>, reason: Reason) -> Rejected {
+        self.partitions.rejected(part);
+        self.telemetry.reject(reason)
     }
 }
 
@@ -74,19 +83,27 @@ impl Shared {
         self.limiter.permits().clock().nanos_now()
     }
 
+    /// A call begins that has its permit.
     #[inline]
-    pub(super) fn give_back(&self) {
+    pub(super) fn took(&self, demand: Demand) {
+        self.metrics.in_flight.increment(1.0);
+        self.metrics.partitions.took(demand);
+    }
+
+    #[inline]
+    pub(super) fn give_back(&self, demand: Demand) {
         // First of all, so that whoever waits for it need not wait for the recorder.
-        self.limiter.give_back();
+        self.limiter.give_back(demand);
         self.metrics.in_flight.decrement(1.0);
+        self.metrics.partitions.gave_back(demand);
     }
 
     /// Lets a call pass, unless the limit is reached.
     #[inline]
-    pub(super) fn admit(&self) -> Option<Pass> {
+    pub(super) fn admit(&self, demand: Demand) -> Option<Pass> {
         match self.mode.get() {
             Mode::Disabled => Some(Pass::Unwatched),
-            _ if self.limiter.permits().try_take(1) => Some(Pass::Admitted),
+            _ if self.limiter.permits().try_take(demand) => Some(Pass::Admitted),
             mode => {
                 self.limiter.turn_away();
                 (mode == Mode::ObserveOnly).then(|| self.spare())
@@ -126,6 +143,7 @@ impl Shared {
 
     fn show_limit(&self, word: Word) {
         self.metrics.limit.set(word.limit);
+        self.metrics.partitions.show_shares(self.limiter.permits());
     }
 }
 
@@ -137,8 +155,8 @@ impl queue::Source for PooledArc<Shared> {
         self.limiter.permits()
     }
 
-    fn telemetry(&self) -> &Telemetry {
-        &self.metrics.telemetry
+    fn reject(&self, part: Option<Part>, reason: Reason) -> Rejected {
+        self.metrics.reject(part, reason)
     }
 
     fn waiting(&self) -> &Gauge {

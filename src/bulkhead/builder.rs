@@ -6,11 +6,15 @@ use super::{
     BulkheadLayer, KeyedBulkheadLayer, One, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer,
     keyed::Keys,
     shared::{Metrics, Shared},
+    weight::Partitioned,
 };
-use crate::{error::InvalidSetting, keyed::Key, pooled::PooledArc, queue::Queue, until::Answered};
+use crate::{
+    error::InvalidSetting, keyed::Key, partitions::Partitions, pooled::PooledArc, queue::Queue,
+    until::Answered,
+};
 
 /// The settings of a bulkhead; made by [`BulkheadLayer::builder`]. Only those of a [keyed](Self::keyed)
-/// one can be wrong.
+/// one, or of [partitions](Self::partitions), can be wrong.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct BulkheadBuilder<Q = (), W = One, N = (), U = Answered> {
@@ -18,7 +22,8 @@ pub struct BulkheadBuilder<Q = (), W = One, N = (), U = Answered> {
     max: usize,
     queue: Q,
     weight: W,
-    keys: N,
+    /// What tells calls apart: keys, or partitions.
+    by: N,
     until: U,
 }
 
@@ -38,7 +43,7 @@ impl BulkheadBuilder {
             max,
             queue: (),
             weight: One,
-            keys: (),
+            by: (),
             until: Answered,
         }
     }
@@ -53,7 +58,7 @@ impl<Q, W, N, U> BulkheadBuilder<Q, W, N, U> {
 
     /// Lets calls wait where too few permits are free. Default: none.
     pub fn queue(self, queue: Queue) -> BulkheadBuilder<Queue, W, N, U> {
-        self.map(|_, weight, keys, until| (queue, weight, keys, until))
+        self.map(|_, weight, by, until| (queue, weight, by, until))
     }
 
     /// Says how many permits a request takes, such as one for each of its parts. Default: one.
@@ -70,7 +75,7 @@ impl<Q, W, N, U> BulkheadBuilder<Q, W, N, U> {
     where
         F: Fn(&Req) -> usize,
     {
-        self.map(|queue, _, keys, until| (queue, weight, keys, until))
+        self.map(|queue, _, by, until| (queue, weight, by, until))
     }
 
     /// Until when a call holds its permits. Default: until it is [`Answered`]. For responses that are
@@ -79,20 +84,20 @@ impl<Q, W, N, U> BulkheadBuilder<Q, W, N, U> {
     /// What is held until then is the place of a call, with all that is known of it: a keyed bulkhead's key
     /// is in use, and the call is counted when it is over.
     pub fn until<V>(self, until: V) -> BulkheadBuilder<Q, W, N, V> {
-        self.map(|queue, weight, keys, _| (queue, weight, keys, until))
+        self.map(|queue, weight, by, _| (queue, weight, by, until))
     }
 
     fn map<R, X, M, V>(
         self,
         f: impl FnOnce(Q, W, N, U) -> (R, X, M, V),
     ) -> BulkheadBuilder<R, X, M, V> {
-        let (queue, weight, keys, until) = f(self.queue, self.weight, self.keys, self.until);
+        let (queue, weight, by, until) = f(self.queue, self.weight, self.by, self.until);
         BulkheadBuilder {
             name: self.name,
             max: self.max,
             queue,
             weight,
-            keys,
+            by,
             until,
         }
     }
@@ -123,13 +128,22 @@ impl<Q, W, U> BulkheadBuilder<Q, W, (), U> {
         };
         self.map(|queue, weight, (), until| (queue, weight, keys, until))
     }
+
+    /// Divides the limit into shares, which are lent to the others while they are idle: so that one kind of
+    /// call cannot take what is there for all. See [`partitions`](crate::partitions).
+    pub fn partitions<F>(
+        self,
+        partitions: Partitions<F>,
+    ) -> BulkheadBuilder<Q, W, Partitions<F>, U> {
+        self.map(|queue, weight, (), until| (queue, weight, partitions, until))
+    }
 }
 
 impl<Q, W, K, F, U> BulkheadBuilder<Q, W, Keyed<K, F>, U> {
     /// After which time a key that is not in use may be forgotten though there is room for it. Default:
     /// 10 min. A bound for memory only: a key that comes again finds the limit that it had.
     pub const fn idle_time(mut self, idle_time: Duration) -> Self {
-        self.keys.idle_time = idle_time;
+        self.by.idle_time = idle_time;
         self
     }
 }
@@ -160,6 +174,60 @@ impl<W, U> BulkheadBuilder<Queue, W, (), U> {
     }
 }
 
+impl<W, F, U> BulkheadBuilder<(), W, Partitions<F>, U> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If no name has a [share](Partitions::share) or more than 15 have, two have the same, or all weights are
+    /// zero; if the time after which permits are [lent](Partitions::lend_after) is zero.
+    pub fn build(self) -> Result<BulkheadLayer<Partitioned<F, W>, U>, InvalidSetting> {
+        let (shared, weight, until) = self.divide(&Queue::NONE)?;
+        Ok(BulkheadLayer {
+            shared,
+            weight,
+            until,
+        })
+    }
+}
+
+impl<W, F, U> BulkheadBuilder<Queue, W, Partitions<F>, U> {
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// If no name has a [share](Partitions::share) or more than 15 have, two have the same, or all weights are
+    /// zero; if the time after which permits are [lent](Partitions::lend_after) is zero; if the queue has
+    /// places, but fewer than one for each partition of any weight.
+    pub fn build(self) -> Result<QueuedBulkheadLayer<Partitioned<F, W>, U>, InvalidSetting> {
+        let queue = self.queue;
+        let (shared, weight, until) = self.divide(&queue)?;
+        Ok(QueuedBulkheadLayer {
+            shared,
+            weight,
+            until,
+        })
+    }
+}
+
+/// What the services share, and what each has of its own.
+type Divided<F, W, U> = (PooledArc<Shared>, Partitioned<F, W>, U);
+
+impl<Q, W, F, U> BulkheadBuilder<Q, W, Partitions<F>, U> {
+    fn divide(self, queue: &Queue) -> Result<Divided<F, W, U>, InvalidSetting> {
+        let mut metrics = Metrics::new(self.name, queue);
+        let permits = queue.permits(self.max);
+        let built = self.by.build(permits, queue, &metrics.telemetry)?;
+        metrics.partitions = built.metrics;
+        let weight = Partitioned {
+            divided: built.divided,
+            weight: self.weight,
+        };
+        let shared = PooledArc::new(Shared::new(built.permits, metrics));
+        Ok((shared, weight, self.until))
+    }
+}
+
 impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<(), W, Keyed<K, F>, U> {
     /// Checks the settings and builds the layer.
     ///
@@ -168,8 +236,8 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<(), W, Keyed<K, F
     /// If `max_keys` is zero.
     pub fn build(self) -> Result<KeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
         let metrics = Metrics::new(self.name, &Queue::NONE);
-        let keys = self.keys.build(self.max, Queue::NONE, metrics)?;
-        let (key, weight) = (self.keys.key, self.weight);
+        let keys = self.by.build(self.max, Queue::NONE, metrics)?;
+        let (key, weight) = (self.by.key, self.weight);
         Ok(KeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
 }
@@ -182,8 +250,8 @@ impl<W, K: std::hash::Hash + Eq + Clone, F, U> BulkheadBuilder<Queue, W, Keyed<K
     /// If `max_keys` is zero.
     pub fn build(self) -> Result<QueuedKeyedBulkheadLayer<K, F, W, U>, InvalidSetting> {
         let metrics = Metrics::new(self.name, &self.queue);
-        let keys = self.keys.build(self.max, self.queue, metrics)?;
-        let (key, weight) = (self.keys.key, self.weight);
+        let keys = self.by.build(self.max, self.queue, metrics)?;
+        let (key, weight) = (self.by.key, self.weight);
         Ok(QueuedKeyedBulkheadLayer::new(keys, key, weight, self.until))
     }
 }

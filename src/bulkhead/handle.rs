@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, hash::Hash};
 
 use super::{keyed::Keys, shared::Shared};
-use crate::{pooled::PooledArc, queue::QueueDelay, sync::ConstArc};
+use crate::{partitions::PartitionSnapshot, pooled::PooledArc, queue::QueueDelay, sync::ConstArc};
 
 /// Sees and steers the permits of a layer; made by [`BulkheadLayer::handle`] or
 /// [`QueuedBulkheadLayer::handle`]. Cheap to clone.
@@ -47,6 +47,14 @@ impl BulkheadHandle {
     #[must_use]
     pub fn queue_delay(&self) -> QueueDelay {
         QueueDelay::of(&self.shared.permits)
+    }
+
+    /// The [partitions](crate::partitions) of the limit, in the order in which they were given their shares, and
+    /// `other` as the last. None where it is not divided.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionSnapshot> {
+        let Shared { permits, metrics } = &*self.shared;
+        metrics.partitions.snapshots(permits)
     }
 
     /// Lets `max` calls be in flight from now on, as in [`BulkheadLayer::new`].

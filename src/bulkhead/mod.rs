@@ -20,6 +20,9 @@
 //!
 //! **Weights.** A request may take [several permits](BulkheadBuilder::weight).
 //!
+//! **Partitions.** The limit may be divided into [shares](crate::partitions), lent to the others while they are
+//! idle.
+//!
 //! # Keys
 //!
 //! One layer may give each host, tenant or route [a limit of its own](BulkheadBuilder::keyed), so that
@@ -106,4 +109,4 @@ pub use queued::{
     QueuedBulkhead, QueuedBulkheadFuture, QueuedKeyedBulkhead, QueuedKeyedBulkheadFuture,
 };
 pub use refusing::{Bulkhead, BulkheadFuture, KeyedBulkhead, KeyedBulkheadFuture};
-pub use weight::{Cost, One, Several, Weight};
+pub use weight::{Cost, OfPartition, One, Partitioned, Several, Weight};

@@ -5,7 +5,7 @@ use std::task::Poll;
 use super::{
     keyed::OfKey,
     shared::{Shared, Source},
-    weight::{Cost, One},
+    weight::{Cost, One, demand},
 };
 use crate::{
     classify::Verdict,
@@ -27,7 +27,9 @@ impl<P: Source, C: Cost> Permit<P, C> {
     /// What has just been taken.
     #[inline]
     pub(super) fn taken(source: P, cost: C) -> Self {
-        source.metrics().in_flight.increment(cost.permits());
+        let metrics = source.metrics();
+        metrics.in_flight.increment(cost.permits());
+        metrics.partitions.took(demand(cost));
         let course = Course::begun();
         Self {
             source,
@@ -41,9 +43,11 @@ impl<P: Source, C: Cost> Drop for Permit<P, C> {
     #[inline]
     fn drop(&mut self) {
         // First of all, so that whoever waits for it need not wait for the recorder.
-        self.source.permits().give_back(self.cost.permits());
+        let demand = demand(self.cost);
+        self.source.permits().give_back(demand);
         let metrics = self.source.metrics();
-        metrics.in_flight.decrement(self.cost.permits());
+        metrics.in_flight.decrement(demand.slots);
+        metrics.partitions.gave_back(demand);
         metrics.telemetry.ended(self.course.ending());
     }
 }

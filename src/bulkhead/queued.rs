@@ -15,7 +15,7 @@ use super::{
     keyed::{Keys, OfKey},
     permit::{HeldKeyedPermit, HeldPermit, Permit},
     shared::{Shared, Source},
-    weight::{Cost, One, Weight},
+    weight::{Cost, One, Weight, demand},
 };
 use crate::{
     classify::AnyError,
@@ -240,7 +240,7 @@ where
             let next = match this.state.as_mut().project() {
                 StateProj::Asking(source) => {
                     let source = source.take().expect("asks once");
-                    match Wait::enter(source, this.cost.permits(), cx.waker()) {
+                    match Wait::enter(source, demand(*this.cost), cx.waker()) {
                         Entry::Taken(source) => Ok(source),
                         Entry::Rejected(rejected) => Err(rejected),
                         Entry::Waiting(wait) => {
@@ -249,7 +249,7 @@ where
                         }
                     }
                 }
-                StateProj::Waiting(wait) => ready!(wait.poll(cx)),
+                StateProj::Waiting(wait) => ready!(wait.poll(cx, demand(*this.cost))),
                 StateProj::Admitted { future, permit } => {
                     break ready!(permit.course.watch(|| future.poll(cx)));
                 }

@@ -15,7 +15,7 @@ use super::{
     keyed::{Keys, OfKey},
     permit::{HeldKeyedPermit, HeldPermit, Permit},
     shared::{Shared, Source},
-    weight::{Cost, One, Weight},
+    weight::{Cost, One, Weight, demand},
 };
 use crate::{
     classify::AnyError,
@@ -71,12 +71,13 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let cost = self.weight.weigh(&req);
-        let state = if self.shared.permits.try_take(cost.permits()) {
+        let state = if self.shared.permits.try_take(demand(cost)) {
             let permit = Permit::taken(self.shared.clone(), cost);
             State::admitted(permit, || self.inner.call(req))
         } else {
             // The inner service keeps the readiness it reported; the next call admitted uses it.
-            State::Rejected(self.shared.metrics.telemetry.reject(Reason::BulkheadFull))
+            let part = cost.partition();
+            State::Rejected(self.shared.metrics.reject(part, Reason::BulkheadFull))
         };
         let until = self.until.clone();
         BulkheadFuture { state, until }

@@ -1,8 +1,9 @@
 //! What the services of a layer share.
 
 use crate::{
-    error::Reason,
-    permits::Permits,
+    error::{Reason, Rejected},
+    partitions::PartitionMetrics,
+    permits::{Part, Permits},
     pooled::PooledArc,
     queue::{self, Queue},
     telemetry::{Ending, Gauge, Telemetry},
@@ -15,6 +16,7 @@ pub(super) struct Metrics {
     pub(super) in_flight: Gauge,
     pub(super) waiting: Gauge,
     pub(super) limit: Gauge,
+    pub(super) partitions: PartitionMetrics,
 }
 
 impl Metrics {
@@ -33,7 +35,14 @@ impl Metrics {
             waiting: telemetry.gauge("steadfast_bulkhead_waiting"),
             limit: telemetry.gauge("steadfast_bulkhead_limit"),
             telemetry,
+            partitions: PartitionMetrics::default(),
         }
+    }
+
+    /// Refuses a call, of a partition where there are any.
+    pub(super) fn reject(&self, part: Option<Part>, reason: Reason) -> Rejected {
+        self.partitions.rejected(part);
+        self.telemetry.reject(reason)
     }
 }
 
@@ -53,13 +62,19 @@ pooled!(Shared);
 
 impl Shared {
     pub(super) fn new(permits: Permits, metrics: Metrics) -> Self {
-        metrics.limit.set(permits.load().limit);
-        Self { permits, metrics }
+        let shared = Self { permits, metrics };
+        shared.show_limit();
+        shared
     }
 
     pub(super) fn resize(&self, max: usize) {
         self.permits.resize(max);
+        self.show_limit();
+    }
+
+    fn show_limit(&self) {
         self.metrics.limit.set(self.permits.load().limit);
+        self.metrics.partitions.show_shares(&self.permits);
     }
 }
 
@@ -74,8 +89,12 @@ macro_rules! source {
                 &self.permits
             }
 
-            fn telemetry(&self) -> &$crate::telemetry::Telemetry {
-                &self.metrics.telemetry
+            fn reject(
+                &self,
+                part: Option<$crate::permits::Part>,
+                reason: $crate::error::Reason,
+            ) -> $crate::error::Rejected {
+                self.metrics.reject(part, reason)
             }
 
             fn waiting(&self) -> &$crate::telemetry::Gauge {

@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use crate::permits::Permits;
+use crate::{
+    partitions::{Divide, Divided, Numbered, PartOf, Partition},
+    permits::{Demand, Permits},
+};
 
 /// How many permits a request takes. Implemented for closures.
 pub trait Weight<Req> {
@@ -25,10 +28,25 @@ where
     }
 }
 
-/// A number of permits that a call takes: [`One`] or [`Several`].
+/// A number of permits that a call takes: [`One`] or [`Several`], also [of a partition](OfPartition).
 pub trait Cost: sealed::Sealed + Copy + Debug {
     #[doc(hidden)]
     fn permits(self) -> u32;
+
+    #[doc(hidden)]
+    #[inline]
+    fn partition(self) -> Option<u8> {
+        None
+    }
+}
+
+/// What a call of this cost asks for.
+#[inline]
+pub(super) fn demand(cost: impl Cost) -> Demand {
+    Demand {
+        slots: cost.permits(),
+        part: cost.partition(),
+    }
 }
 
 /// Every call takes one permit, and nothing need be kept to know that.
@@ -70,9 +88,54 @@ impl Cost for Several {
     }
 }
 
+/// Weighs a request, and says of which partition it is; made by [`BulkheadBuilder::partitions`].
+///
+/// [`BulkheadBuilder::partitions`]: super::BulkheadBuilder::partitions
+#[derive(Clone, Debug)]
+pub struct Partitioned<F, W = One> {
+    pub(super) divided: Divided<F>,
+    pub(super) weight: W,
+}
+
+impl<F, W, Req> Weight<Req> for Partitioned<F, W>
+where
+    F: Partition<Req>,
+    W: Weight<Req>,
+{
+    type Cost = OfPartition<W::Cost>;
+
+    #[inline]
+    fn weigh(&self, req: &Req) -> Self::Cost {
+        OfPartition {
+            cost: self.weight.weigh(req),
+            part: self.divided.part_of(req),
+        }
+    }
+}
+
+/// A number of permits of the share of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfPartition<C = One> {
+    cost: C,
+    part: Numbered,
+}
+
+impl<C: Cost> Cost for OfPartition<C> {
+    #[inline]
+    fn permits(self) -> u32 {
+        self.cost.permits()
+    }
+
+    #[inline]
+    fn partition(self) -> Option<u8> {
+        self.part.number()
+    }
+}
+
 mod sealed {
     #[allow(unnameable_types, reason = "that is how it seals")]
     pub trait Sealed {}
     impl Sealed for super::One {}
     impl Sealed for super::Several {}
+    impl<C: Sealed> Sealed for super::OfPartition<C> {}
 }

@@ -27,7 +27,7 @@ macro_rules! keep_name {
 }
 
 keep_name! {
-    Adaptive<S, C, F, U>;
+    Adaptive<S, C, F, U, D>;
     AnswerRefusals<S, A>;
     BackPressureCircuitBreaker<S, C, U>;
     BodyTimeout<S, E>;
@@ -43,7 +43,7 @@ keep_name! {
     LoadReport<S>;
     LoadShed<S, P, U>;
     Propagate<S>;
-    QueuedAdaptive<S, C, F, U>;
+    QueuedAdaptive<S, C, F, U, D>;
     QueuedBulkhead<S, W, U>;
     QueuedKeyedBulkhead<S, K, F, W, U>;
     ReadyTimeout<S, L>;

@@ -577,8 +577,8 @@ fn one_who_has_waited_too_long_is_told_so_once_and_the_slot_goes_on() {
         // After an interval in which all waited for long, its first turn has come.
         {
             let mut queue = lock(&permits.queue);
-            queue.codel.turn(NOW - 3, [Some(9); 4], &permits.rules);
-            queue.codel.turn(NOW, [Some(9); 4], &permits.rules);
+            queue.codel(0).turn(NOW - 3, [Some(9); 4], &permits.rules);
+            queue.codel(0).turn(NOW, [Some(9); 4], &permits.rules);
         }
         assert!(permits.try_take(1));
         permits.update(|word| {
@@ -616,4 +616,181 @@ fn queue_since(permits: &Permits, now: u64) -> Waiter {
         },
         asked => panic!("{asked:?}"),
     }
+}
+
+/// The limit is of two partitions, half each.
+fn halves(limit: usize, capacity: usize) -> Arc<Permits> {
+    let rules = Rules::new(Order::Fifo, capacity, Duration::MAX);
+    let division = Division {
+        weights: vec![1, 1],
+        lend_after: 1_000_000,
+    };
+    Arc::new(Permits::new(limit, rules, Still(NOW)).divided(&division))
+}
+
+const fn of(part: Part) -> Demand {
+    let part = Some(part);
+    Demand { slots: 1, part }
+}
+
+fn queue_of(permits: &Permits, part: Part) -> Waiter {
+    let bell = Arc::new(Bell::default());
+    let ask = Ask {
+        class: Criticality::Critical,
+        now: NOW,
+        last: u64::MAX,
+    };
+    match permits.take_or_queue(of(part), &bell.clone().into(), || Some(ask)) {
+        Asked::Queued(place) => Waiter {
+            place,
+            slots: 1,
+            bell,
+        },
+        asked => panic!("{asked:?}"),
+    }
+}
+
+/// All are there again, and both may take what is theirs.
+fn assert_whole_halves(permits: &Permits, half: usize) {
+    for part in [0, 1] {
+        let state = permits.partition(part).unwrap();
+        assert_eq!((state.taken, state.waiting), (0, 0));
+    }
+    for part in [0, 1] {
+        for _ in 0..half {
+            assert!(permits.try_take(of(part)), "a slot is lost");
+        }
+    }
+    for part in [0, 1] {
+        assert!(!permits.try_take(of(part)), "there is a slot too many");
+    }
+}
+
+#[test]
+fn no_more_are_inside_than_the_limit_though_all_is_lent() {
+    explore(3, || {
+        let permits = halves(2, 0);
+        let inside = Arc::new(AtomicUsize::new(0));
+        let visit = |part: Part, times| {
+            let (permits, inside) = (permits.clone(), inside.clone());
+            move || {
+                let taken = (0..times).filter(|_| permits.try_take(of(part))).count();
+                assert!(
+                    inside.fetch_add(taken, SeqCst) + taken <= 2,
+                    "three at once"
+                );
+                thread::yield_now();
+                inside.fetch_sub(taken, SeqCst);
+                (0..taken).for_each(|_| permits.give_back(of(part)));
+            }
+        };
+        let other = thread::spawn(visit(0, 2));
+        visit(1, 2)();
+        other.join().unwrap();
+        assert_whole_halves(&permits, 1);
+    });
+}
+
+#[test]
+fn what_comes_back_is_for_an_owner_who_was_refused_and_not_for_the_borrower() {
+    explore(4, || {
+        let permits = halves(2, 0);
+        assert!(permits.try_take(of(0)) && permits.try_take(of(0)));
+        assert!(!permits.try_take(of(1)));
+        let borrower = permits.clone();
+        let borrower = thread::spawn(move || {
+            borrower.give_back(of(0));
+            borrower.try_take(of(0))
+        });
+        let owns = permits.try_take(of(1));
+        assert!(!borrower.join().unwrap(), "taken from the owner");
+        assert!(owns || permits.try_take(of(1)));
+        permits.give_back(of(0));
+        permits.give_back(of(1));
+        assert_whole_halves(&permits, 1);
+    });
+}
+
+#[test]
+fn a_slot_that_an_owner_takes_up_or_gives_back_is_not_the_borrowers() {
+    for gives_back in [false, true] {
+        explore(4, move || {
+            let permits = halves(2, 0);
+            assert!(permits.try_take(of(0)) && permits.try_take(of(0)));
+            assert!(!permits.try_take(of(1)));
+            permits.give_back(of(0));
+            if gives_back {
+                assert!(permits.try_take(of(1)));
+            }
+            let borrower = permits.clone();
+            let borrower = thread::spawn(move || borrower.try_take(of(0)));
+            if gives_back {
+                permits.give_back(of(1));
+            } else {
+                assert!(permits.try_take(of(1)), "it is kept");
+            }
+            assert!(!borrower.join().unwrap(), "it was kept");
+            assert_eq!(permits.partition(0).unwrap().taken, 1);
+        });
+    }
+}
+
+#[test]
+fn an_owner_who_is_refused_while_a_slot_comes_back_finds_it_kept_or_the_next() {
+    explore(4, || {
+        let permits = halves(2, 0);
+        assert!(permits.try_take(of(0)) && permits.try_take(of(0)));
+        let borrower = permits.clone();
+        let borrower = thread::spawn(move || {
+            borrower.give_back(of(0));
+            borrower.try_take(of(0))
+        });
+        let owns = permits.try_take(of(1));
+        if borrower.join().unwrap() {
+            // He was faster than the refusal, once.
+            permits.give_back(of(0));
+            assert!(!permits.try_take(of(0)));
+        }
+        assert!(
+            owns || permits.try_take(of(1)),
+            "neither this one nor the next"
+        );
+        permits.give_back(of(0));
+        permits.give_back(of(1));
+        assert_whole_halves(&permits, 1);
+    });
+}
+
+#[test]
+fn in_a_queue_the_slot_goes_to_the_owner_though_others_wait_longer() {
+    explore(4, || {
+        let permits = halves(2, 2);
+        assert!(permits.try_take(of(0)) && permits.try_take(of(0)));
+        let (lent, own) = (queue_of(&permits, 0), queue_of(&permits, 1));
+        let other = permits.clone();
+        let other = thread::spawn(move || other.try_take(of(1)));
+        permits.give_back(of(0));
+        assert!(!other.join().unwrap(), "somebody waits");
+        assert!(own.bell.0.load(SeqCst) && !lent.bell.0.load(SeqCst));
+        assert_eq!(permits.partition(1).unwrap().taken, 1);
+        assert!(permits.poll_place(&own.place, Waker::noop()).is_ready());
+        permits.give_back(of(0));
+        assert!(permits.poll_place(&lent.place, Waker::noop()).is_ready());
+        permits.give_back(of(1));
+        permits.give_back(of(0));
+        assert_whole_halves(&permits, 1);
+    });
+}
+
+#[test]
+fn shares_are_those_of_the_last_limit_whoever_changes_it() {
+    explore(4, || {
+        let permits = halves(2, 0);
+        let other = permits.clone();
+        let other = thread::spawn(move || other.resize(4));
+        permits.resize(6);
+        other.join().unwrap();
+        let limit = permits.load().limit;
+        assert_eq!(permits.partition(0).unwrap().share, limit / 2);
+    });
 }

@@ -3,18 +3,25 @@
 mod codel;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
+#[cfg(all(test, not(steadfast_loom)))]
+mod partition_tests;
+mod partitions;
 mod queue;
 mod rules;
+mod shares;
 mod signal;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 mod word;
 
+pub(crate) use partitions::{Division, Part, PartitionState};
 pub(crate) use queue::{Place, Unserved};
 pub(crate) use rules::{Order, Rules};
+pub(crate) use shares::MOST;
 pub(crate) use signal::Delay;
 
 use std::{
+    cmp::Ordering,
     fmt,
     task::{Poll, Waker},
 };
@@ -28,7 +35,8 @@ use crate::{
     },
     time::{Clock, Epoch},
 };
-use queue::{Left, Queue, Waiter};
+use partitions::Partitions;
+use queue::{Index, Left, Queue, Waiter};
 use signal::Signal;
 pub(crate) use word::Word;
 
@@ -45,13 +53,38 @@ pub(crate) use word::Word;
 /// or many small askers would starve a large one. Who is last come first served, or more critical, is
 /// served past the others as soon as there is room.
 ///
-/// The clock is read only where somebody waits.
+/// The limit may be [divided](partitions): then there is a lane in the queue for each partition, and slots go
+/// to the lane that has the least of its share. Where nobody may wait, they are kept for whoever
+/// was refused within his share.
+///
+/// The clock is read only where somebody waits, or finds slots that are kept.
 pub(crate) struct Permits<C = Epoch> {
     word: AtomicU64,
     queue: Mutex<Queue>,
     signal: Signal,
     rules: Rules,
     clock: C,
+    partitions: Option<Box<Partitions>>,
+}
+
+/// What one asks for: so many slots, of a partition where the limit is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Demand {
+    pub(crate) slots: u32,
+    pub(crate) part: Option<Part>,
+}
+
+impl From<u32> for Demand {
+    #[inline]
+    fn from(slots: u32) -> Self {
+        Self { slots, part: None }
+    }
+}
+
+impl Demand {
+    fn lane(self) -> usize {
+        self.part.map_or(0, usize::from)
+    }
 }
 
 /// How one who finds too few slots free would wait. Times are in nanoseconds, as the clock counts them.
@@ -86,10 +119,22 @@ impl<C: Clock> Permits<C> {
         rules.capacity = rules.capacity.min(Permits::MAX);
         Self {
             word: AtomicU64::new(Word::new(limit).pack()),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(1)),
             signal: Signal::default(),
             rules,
             clock,
+            partitions: None,
+        }
+    }
+
+    /// Divides the limit. All who ask from now on ask as one of a partition.
+    pub(crate) fn divided(self, division: &Division) -> Self {
+        let limit = self.load().limit;
+        let partitions = Partitions::new(division, limit, self.rules.capacity);
+        Self {
+            queue: Mutex::new(Queue::new(partitions.len())),
+            partitions: Some(Box::new(partitions)),
+            ..self
         }
     }
 
@@ -105,8 +150,58 @@ impl<C: Clock> Permits<C> {
     ///
     /// [`give_back`]: Self::give_back
     #[inline]
-    pub(crate) fn try_take(&self, slots: u32) -> bool {
-        self.update(|word| word.take(slots)).is_some()
+    pub(crate) fn try_take(&self, demand: impl Into<Demand>) -> bool {
+        let Demand { slots, part } = demand.into();
+        match (part, &self.partitions) {
+            (Some(part), Some(partitions)) => self.try_take_of(partitions, part, slots),
+            _ => self.update(|word| word.take(slots)).is_some(),
+        }
+    }
+
+    #[inline]
+    fn try_take_of(&self, partitions: &Partitions, part: Part, slots: u32) -> bool {
+        // Where there is a queue nothing need be kept: who is within his share waits, and is next.
+        let is_keeping = self.rules.capacity == 0;
+        let take = || {
+            let taken = self.update(|word| {
+                // After the word: what has come back by it is then known to be idle, too.
+                let kept = if is_keeping {
+                    partitions.kept_from(part, slots)
+                } else {
+                    0
+                };
+                word.grant(slots + kept)?;
+                word.take(slots)
+            });
+            if taken.is_some() {
+                partitions.take(part, slots);
+            }
+            taken.is_some()
+        };
+        while !take() {
+            if !(is_keeping && self.keep_or_lend(partitions, part, slots)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Too few were free: keeps those to come, for one within his share; for one beyond, lends what was kept
+    /// for others and is not used. Returns whether to try again.
+    #[cold]
+    #[inline(never)]
+    fn keep_or_lend(&self, partitions: &Partitions, part: Part, slots: u32) -> bool {
+        let has_room = self.load().grant(slots).is_some();
+        match (partitions.is_within(part, slots), has_room) {
+            (true, false) => {
+                partitions.keep(part, slots);
+                false
+            }
+            (false, true) => partitions.lend(part, self.clock.nanos()),
+            // It has become free just now.
+            (true, true) => true,
+            (false, false) => false,
+        }
     }
 
     /// Takes slots, or else a place in the queue; `ask` is called only where there may be one, and says
@@ -115,11 +210,13 @@ impl<C: Clock> Permits<C> {
     /// To be asked for where [`try_take`](Self::try_take) has found too few free.
     pub(crate) fn take_or_queue(
         &self,
-        slots: u32,
+        demand: impl Into<Demand>,
         waker: &Waker,
         ask: impl FnOnce() -> Option<Ask>,
     ) -> Asked {
-        if self.refuses(slots) {
+        let demand = demand.into();
+        let (slots, lane) = (demand.slots, demand.lane());
+        if self.refuses(demand) {
             return Asked::Full;
         }
         let Some(Ask { class, now, last }) = ask() else {
@@ -127,7 +224,7 @@ impl<C: Clock> Permits<C> {
         };
         let class = self.class(class);
         let waiter = Waiter {
-            slots,
+            demand,
             class,
             since: now,
             last,
@@ -139,13 +236,17 @@ impl<C: Clock> Permits<C> {
             let word = self.load();
             let taken = if word.waiting == 0 {
                 word.take(slots)
-            } else if queue.is_next(class, &self.rules) {
+            } else if self.first_lane(&queue, Some(lane)) == Some(lane)
+                && queue.is_next(lane, class, &self.rules)
+            {
                 word.grant(slots)
             } else {
                 None
             };
             if let Some(taken) = taken {
                 if self.replace(word, taken) {
+                    self.took(demand);
+                    queue.pass(lane);
                     return Asked::Taken;
                 }
                 continue;
@@ -156,33 +257,65 @@ impl<C: Clock> Permits<C> {
             if word.waiting as usize >= self.rules.capacity {
                 // As many wait as before, so the word need not change: who gives slots back after it
                 // was read finds somebody waiting.
-                let Some(evicted) = queue.last_below(class, &self.rules) else {
+                let Some(evicted) = self.last_before(&queue, demand, class) else {
                     return Asked::Full;
                 };
+                self.begin(&mut queue, lane, now, word);
                 let evicted = queue.end(evicted, Err(Unserved::Evicted));
                 let place = queue.push(waiter, waker.clone());
-                self.tell_since(&queue);
+                self.tell(&queue);
                 drop(queue);
                 evicted.wake();
                 return Asked::Queued(place);
             }
-            if word.waiting == 0 {
-                self.begin(&mut queue, now, word.had_room);
-            }
+            self.begin(&mut queue, lane, now, word);
             if self.replace(word, word.wait()) {
-                return Asked::Queued(queue.push(waiter, waker.clone()));
+                let place = queue.push(waiter, waker.clone());
+                self.tell(&queue);
+                return Asked::Queued(place);
             }
         }
     }
 
     /// Whether there is neither room now nor a place to wait, as can be told without the lock: where many
     /// are refused, they should not keep those waiting who serve.
-    fn refuses(&self, slots: u32) -> bool {
+    fn refuses(&self, Demand { slots, part }: Demand) -> bool {
         let word = self.load();
+        let has_place = match (part, &self.partitions) {
+            // What is free is kept for others.
+            _ if part.is_some() && self.rules.capacity == 0 => return true,
+            (Some(part), Some(partitions)) => partitions.has_place(part),
+            _ => false,
+        };
         let is_full = word.waiting as usize >= self.rules.capacity && word.grant(slots).is_none();
-        // Somebody less critical may have to leave.
-        let evicts = self.rules.by_criticality && word.waiting > 0;
+        // Somebody less critical, or of a partition with too many places, may have to leave.
+        let evicts = (self.rules.by_criticality || has_place) && word.waiting > 0;
         word.dooms(slots) || is_full && !evicts
+    }
+
+    /// Who of a full queue leaves it to a newcomer, if somebody does.
+    fn last_before(&self, queue: &Queue, demand: Demand, class: Criticality) -> Option<Index> {
+        match (demand.part, &self.partitions) {
+            (Some(part), Some(partitions)) if partitions.has_place(part) => {
+                queue.last(partitions.most_beyond(), &self.rules)
+            }
+            _ => queue.last_below(demand.lane(), class, &self.rules),
+        }
+    }
+
+    /// The lane whose turn it is, or would be if there were a newcomer in one.
+    fn first_lane(&self, queue: &Queue, newcomer: Option<usize>) -> Option<usize> {
+        queue.first_lane(newcomer, |one, other| match &self.partitions {
+            Some(partitions) => partitions.compare(one, other),
+            None => Ordering::Equal,
+        })
+    }
+
+    /// Slots have been taken.
+    fn took(&self, Demand { slots, part }: Demand) {
+        if let (Some(part), Some(partitions)) = (part, &self.partitions) {
+            partitions.take(part, slots);
+        }
     }
 
     /// How the wait at `place` has ended, if it has. Once that is told, `place` is no longer one.
@@ -197,7 +330,7 @@ impl<C: Clock> Permits<C> {
         let left = queue.remove(place);
         let word = match left {
             Left::Wait(_) => {
-                self.tell_since(&queue);
+                self.tell(&queue);
                 self.update(Word::leave)
             }
             Left::Slots(_) | Left::Nothing => None,
@@ -207,20 +340,24 @@ impl<C: Clock> Permits<C> {
         if word.is_some_and(|word| word.waiting > 0) {
             self.hand_on();
         }
-        if let Left::Slots(slots) = left {
-            self.give_back(slots);
+        if let Left::Slots(demand) = left {
+            self.give_back(demand);
         }
     }
 
     /// Gives slots back that were taken.
     #[inline]
-    pub(crate) fn give_back(&self, slots: u32) {
-        self.give_back_and_look(slots);
+    pub(crate) fn give_back(&self, demand: impl Into<Demand>) {
+        self.give_back_and_look(demand);
     }
 
     /// Gives slots back that were taken, and returns what is left by that.
     #[inline]
-    pub(crate) fn give_back_and_look(&self, slots: u32) -> Word {
+    pub(crate) fn give_back_and_look(&self, demand: impl Into<Demand>) -> Word {
+        let Demand { slots, part } = demand.into();
+        if let (Some(part), Some(partitions)) = (part, &self.partitions) {
+            partitions.give_back(part, slots);
+        }
         let word = self
             .update(|word| word.give_back(slots))
             .expect("the slots were taken");
@@ -242,8 +379,17 @@ impl<C: Clock> Permits<C> {
     /// [Resizes](Self::resize), and serves nobody by that: for who holds a lock, and will
     /// [hand on](Self::hand_on) without it.
     pub(crate) fn set_limit(&self, limit: usize) -> Word {
-        self.update(|word| Some(word.with_limit(limit)))
-            .expect("any limit will do")
+        let word = self.update(|word| Some(word.with_limit(limit)));
+        if let Some(partitions) = &self.partitions {
+            partitions.resize(|| self.load().limit);
+        }
+        word.expect("any limit will do")
+    }
+
+    /// How it stands with a partition of a limit that is divided.
+    pub(crate) fn partition(&self, part: Part) -> Option<PartitionState> {
+        let partitions = self.partitions.as_ref()?;
+        Some(partitions.look(part))
     }
 
     /// Gives free slots to those who wait, in turn.
@@ -262,8 +408,10 @@ impl<C: Clock> Permits<C> {
 
     /// Ends the wait of one whose turn it is, or who has waited too long; returns whom to wake.
     fn end_one(&self, queue: &mut Queue) -> Option<Waker> {
-        let next = queue.next(&self.rules)?;
-        let Waiter { slots, last, .. } = queue.waiter(next);
+        let lane = self.first_lane(queue, None)?;
+        let next = queue.next(lane, &self.rules)?;
+        let Waiter { demand, last, .. } = queue.waiter(next);
+        let slots = demand.slots;
         let now = self.clock.nanos();
         let word = self.load();
         let (who, how) = if last < now {
@@ -274,33 +422,49 @@ impl<C: Clock> Permits<C> {
             return None;
         } else {
             let delay = now.saturating_sub(queue.since()?);
-            let stale = queue.turn(now, &self.rules);
-            self.signal.turn(delay, &queue.codel);
+            let stale = queue.turn(lane, now, &self.rules);
+            let (least, is_standing) = queue.least_and_stands();
+            self.signal.turn(delay, least, is_standing);
             match stale {
                 Some(stale) => (stale, Err(Unserved::Stale)),
                 None => (next, Ok(())),
             }
         };
         match how {
-            Ok(()) => self.update(|word| word.serve(slots))?,
-            Err(_) => self.update(Word::leave)?,
-        };
+            Ok(()) => {
+                self.update(|word| word.serve(slots))?;
+                self.took(demand);
+                queue.serve(lane);
+            }
+            Err(_) => {
+                self.update(Word::leave)?;
+            }
+        }
         let waker = queue.end(who, how);
-        self.tell_since(queue);
+        self.tell(queue);
         Some(waker)
     }
 
-    /// Somebody is about to wait where nobody does.
-    fn begin(&self, queue: &mut Queue, now: u64, had_room: bool) {
-        if queue.codel.begin(now, had_room, &self.rules) {
-            self.signal.clear();
+    /// Somebody is about to wait.
+    fn begin(&self, queue: &mut Queue, lane: usize, now: u64, word: Word) {
+        let is_first = word.waiting == 0;
+        let is_new = queue.begin(lane, now, is_first && word.had_room, &self.rules);
+        if is_first {
+            if is_new {
+                self.signal.clear();
+            }
+            self.signal.set_since(now);
         }
-        self.signal.set_since(now);
     }
 
-    fn tell_since(&self, queue: &Queue) {
+    fn tell(&self, queue: &Queue) {
         if let Some(since) = queue.since() {
             self.signal.set_since(since);
+        }
+        if let Some(partitions) = &self.partitions {
+            for (n, waiting) in queue.lens().enumerate() {
+                partitions.set_waiting(n, waiting);
+            }
         }
     }
 

@@ -1,30 +1,46 @@
 //! Who waits, in order. Plain data, to be kept under a lock.
 
 use std::{
+    cmp::Ordering,
     mem,
     task::{Poll, Waker},
 };
 
 use super::{
+    Demand,
     codel::{CLASSES, CoDel},
     rules::{Order, Rules},
 };
 use crate::context::Criticality;
 
-/// A doubly linked list for each class, in one slab: joining, leaving and being served cost the same at
-/// any length, and a slot of the slab is used again, so a queue that has been that long before does not
-/// allocate.
-#[derive(Debug, Default)]
+/// A doubly linked list for each class of each lane, in one slab: joining, leaving and being served cost the
+/// same at any length, and a slot of the slab is used again, so a queue that has been that long before does
+/// not allocate.
+#[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) codel: CoDel,
     nodes: Vec<Node>,
     free: Vec<Index>,
+    /// One for each partition, or for all.
+    lanes: Box<[Lane]>,
+    /// How often a lane had a turn.
+    turns: u64,
+}
+
+/// Those of a partition, who have an order and a delay among themselves.
+#[derive(Debug, Default)]
+struct Lane {
+    codel: CoDel,
     /// The most critical first.
     lines: [Line; CLASSES],
+    len: u32,
+    /// Which turn was its last.
+    last_turn: u64,
+    /// Whether slots were free for somebody of it since somebody last began to wait where nobody did.
+    had_room: bool,
 }
 
 /// One in the slab. No more wait than the word of the permits can count, so an index is short.
-type Index = u32;
+pub(super) type Index = u32;
 
 /// The ends of a list: who came first, who came last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +60,7 @@ struct Node {
 /// One who waits: for what, and how long. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
-    pub(super) slots: u32,
+    pub(super) demand: Demand,
     pub(super) class: Criticality,
     pub(super) since: u64,
     /// The last moment at which he may be served.
@@ -76,8 +92,8 @@ pub(crate) enum Unserved {
 pub(super) enum Left {
     /// A wait, and its waker, to be dropped outside of the lock.
     Wait(#[allow(dead_code, reason = "kept only to be dropped")] Waker),
-    /// So many slots, which have come.
-    Slots(u32),
+    /// What was asked for, which has come.
+    Slots(Demand),
     Nothing,
 }
 
@@ -86,10 +102,97 @@ pub(super) enum Left {
 #[must_use]
 pub(crate) struct Place(Index);
 
+impl Lane {
+    const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether of a class who came last is served first.
+    fn is_lifo(&self, class: usize, rules: &Rules) -> bool {
+        match rules.order {
+            Order::Fifo => false,
+            Order::Lifo => true,
+            Order::AdaptiveLifo => self.codel.stands(class),
+        }
+    }
+
+    /// The most critical class of which somebody waits.
+    fn top(&self) -> Option<usize> {
+        self.lines.iter().position(|line| line.first.is_some())
+    }
+
+    /// The least critical.
+    fn bottom(&self) -> Option<usize> {
+        self.lines.iter().rposition(|line| line.first.is_some())
+    }
+}
+
 impl Queue {
+    pub(super) fn new(lanes: usize) -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            turns: 0,
+        }
+    }
+
+    #[cfg(all(test, steadfast_loom))]
+    pub(super) fn codel(&mut self, lane: usize) -> &mut CoDel {
+        &mut self.lanes[lane].codel
+    }
+
+    /// How many wait in each lane.
+    pub(super) fn lens(&self) -> impl Iterator<Item = u32> {
+        self.lanes.iter().map(|lane| lane.len)
+    }
+
+    /// The first lane by this order, of those in which somebody waits or is about to; of several, that which
+    /// has not had a turn for the longest.
+    pub(super) fn first_lane(
+        &self,
+        newcomer: Option<usize>,
+        compare: impl Fn(usize, usize) -> Ordering,
+    ) -> Option<usize> {
+        let is_in = |n: &usize| newcomer == Some(*n) || !self.lanes[*n].is_empty();
+        let last_turn = |n: usize| self.lanes[n].last_turn;
+        (0..self.lanes.len()).filter(is_in).min_by(|&one, &other| {
+            let by_turn = || last_turn(one).cmp(&last_turn(other));
+            compare(one, other).then_with(by_turn)
+        })
+    }
+
+    /// Somebody is about to wait. `had_room` says that nobody does, and calls did not have to in between.
+    /// Returns whether it is another queue than the last of its lane.
+    pub(super) fn begin(&mut self, lane: usize, now: u64, had_room: bool, rules: &Rules) -> bool {
+        if had_room {
+            let lanes = self.lanes.iter_mut();
+            lanes.for_each(|lane| lane.had_room = true);
+        }
+        let lane = &mut self.lanes[lane];
+        lane.is_empty() && {
+            let had_room = mem::take(&mut lane.had_room);
+            lane.codel.begin(now, had_room, rules)
+        }
+    }
+
+    /// A newcomer of this lane is served at once, before those who wait.
+    pub(super) fn pass(&mut self, lane: usize) {
+        self.lanes[lane].had_room |= self.lanes[lane].is_empty();
+        self.serve(lane);
+    }
+
+    /// The lane has its turn.
+    pub(super) fn serve(&mut self, lane: usize) {
+        self.turns += 1;
+        self.lanes[lane].last_turn = self.turns;
+    }
+
     /// Joins at the end of its class.
     pub(super) fn push(&mut self, waiter: Waiter, waker: Waker) -> Place {
-        let line = &mut self.lines[waiter.class as usize];
+        let lane = &mut self.lanes[waiter.demand.lane()];
+        lane.len += 1;
+        let line = &mut lane.lines[waiter.class as usize];
         let node = Node {
             before: line.last,
             after: None,
@@ -115,48 +218,46 @@ impl Queue {
         self.nodes[index as usize].waiter
     }
 
-    /// Whether of a class who came last is served first.
-    fn is_lifo(&self, class: usize, rules: &Rules) -> bool {
-        match rules.order {
-            Order::Fifo => false,
-            Order::Lifo => true,
-            Order::AdaptiveLifo => self.codel.stands(class),
-        }
-    }
-
-    /// The most critical class of which somebody waits.
-    fn top(&self) -> Option<usize> {
-        self.lines.iter().position(|line| line.first.is_some())
-    }
-
-    /// Who is next in turn.
-    pub(super) fn next(&self, rules: &Rules) -> Option<Index> {
-        let top = self.top()?;
-        let Line { first, last } = self.lines[top];
-        if self.is_lifo(top, rules) {
+    /// Who is next in turn in a lane.
+    pub(super) fn next(&self, lane: usize, rules: &Rules) -> Option<Index> {
+        let lane = &self.lanes[lane];
+        let top = lane.top()?;
+        let Line { first, last } = lane.lines[top];
+        if lane.is_lifo(top, rules) {
             last
         } else {
             first
         }
     }
 
-    /// Whether a newcomer would be next in turn.
-    pub(super) fn is_next(&self, class: Criticality, rules: &Rules) -> bool {
-        let class = class as usize;
-        let is_behind = |top| top < class || top == class && !self.is_lifo(class, rules);
-        !self.top().is_some_and(is_behind)
+    /// Whether a newcomer would be next in turn in a lane.
+    pub(super) fn is_next(&self, lane: usize, class: Criticality, rules: &Rules) -> bool {
+        let (lane, class) = (&self.lanes[lane], class as usize);
+        let is_behind = |top| top < class || top == class && !lane.is_lifo(class, rules);
+        !lane.top().is_some_and(is_behind)
     }
 
-    /// Who would be served last, if he is less critical than a newcomer.
-    pub(super) fn last_below(&self, class: Criticality, rules: &Rules) -> Option<Index> {
-        let bottom = self.lines.iter().rposition(|line| line.first.is_some());
-        let bottom = bottom.filter(|bottom| *bottom > class as usize)?;
-        let Line { first, last } = self.lines[bottom];
-        if self.is_lifo(bottom, rules) {
+    /// Who would be served last in a lane.
+    pub(super) fn last(&self, lane: usize, rules: &Rules) -> Option<Index> {
+        let lane = &self.lanes[lane];
+        let bottom = lane.bottom()?;
+        let Line { first, last } = lane.lines[bottom];
+        if lane.is_lifo(bottom, rules) {
             first
         } else {
             last
         }
+    }
+
+    /// The same, if he is less critical than a newcomer.
+    pub(super) fn last_below(
+        &self,
+        lane: usize,
+        class: Criticality,
+        rules: &Rules,
+    ) -> Option<Index> {
+        let last = self.last(lane, rules);
+        last.filter(|last| self.waiter(*last).class > class)
     }
 
     /// How long the one of a class has waited who has waited the longest.
@@ -165,28 +266,40 @@ impl Queue {
         Some(now.saturating_sub(self.waiter(first).since))
     }
 
-    /// A turn comes. Returns who has waited too long, if somebody has and is to be refused for it; the
-    /// least critical first.
-    pub(super) fn turn(&mut self, now: u64, rules: &Rules) -> Option<Index> {
-        let top = self.top();
+    /// A turn comes, of a lane. Returns who has waited too long in it, if somebody has and is to be refused
+    /// for it; the least critical first.
+    pub(super) fn turn(&mut self, lane: usize, now: u64, rules: &Rules) -> Option<Index> {
+        let top = self.lanes[lane].top();
         let mut delays = [None; CLASSES];
-        for (class, line) in self.lines.iter().enumerate() {
+        for (class, line) in self.lanes[lane].lines.iter().enumerate() {
             let is_above = top.is_none_or(|top| class < top);
             delays[class] = self.delay(line, now).or(is_above.then_some(0));
         }
-        self.codel.turn(now, delays, rules);
+        let Lane { codel, lines, .. } = &mut self.lanes[lane];
+        codel.turn(now, delays, rules);
         let is_too_long = |class: &usize| {
-            delays[*class].is_some_and(|delay| self.codel.is_too_long(*class, delay, rules))
+            delays[*class].is_some_and(|delay| codel.is_too_long(*class, delay, rules))
         };
         let refuses = rules.is_controlled;
         let class = (0..CLASSES).rev().find(is_too_long).filter(|_| refuses)?;
-        self.codel.refuse(class);
-        self.lines[class].first
+        codel.refuse(class);
+        lines[class].first
+    }
+
+    /// The least delay of the last interval that is over, of the lane for which it is longest; and whether
+    /// some lane stands. Of those in which somebody waits.
+    pub(super) fn least_and_stands(&self) -> (u64, bool) {
+        let mut codels = (self.lanes.iter())
+            .filter(|lane| !lane.is_empty())
+            .map(|lane| &lane.codel);
+        let least = codels.clone().map(CoDel::least).max();
+        (least.unwrap_or(0), codels.any(CoDel::any_stands))
     }
 
     /// Since when the one has waited who has waited the longest.
     pub(super) fn since(&self) -> Option<u64> {
-        let firsts = self.lines.iter().filter_map(|line| line.first);
+        let lines = self.lanes.iter().flat_map(|lane| &lane.lines);
+        let firsts = lines.filter_map(|line| line.first);
         firsts.map(|first| self.waiter(first).since).min()
     }
 
@@ -228,7 +341,7 @@ impl Queue {
                 self.unlink(place.0);
                 Left::Wait(waker)
             }
-            Turn::Ended(Ok(())) => Left::Slots(node.waiter.slots),
+            Turn::Ended(Ok(())) => Left::Slots(node.waiter.demand),
             Turn::Ended(Err(_)) => Left::Nothing,
         }
     }
@@ -241,7 +354,9 @@ impl Queue {
             ..
         } = &self.nodes[index as usize];
         let (before, after) = (*before, *after);
-        let line = &mut self.lines[waiter.class as usize];
+        let lane = &mut self.lanes[waiter.demand.lane()];
+        lane.len -= 1;
+        let line = &mut lane.lines[waiter.class as usize];
         match before {
             Some(before) => self.nodes[before as usize].after = after,
             None => line.first = after,

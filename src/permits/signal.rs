@@ -1,6 +1,5 @@
 //! How long calls wait, to be read by others without a lock.
 
-use super::codel::CoDel;
 use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Written under the lock of the queue only, and only where somebody waits.
@@ -27,7 +26,7 @@ pub(crate) struct Delay {
 
 impl Signal {
     /// A turn came, and the one had waited for `delay` who had waited the longest.
-    pub(super) fn turn(&self, delay: u64, codel: &CoDel) {
+    pub(super) fn turn(&self, delay: u64, least: u64, is_standing: bool) {
         let smoothed = self.smoothed.load(Relaxed);
         // The first as it is and then an eighth of each, as TCP smooths round trips (RFC 6298).
         let smoothed = match smoothed {
@@ -35,8 +34,8 @@ impl Signal {
             _ => smoothed - smoothed / 8 + delay / 8,
         };
         self.smoothed.store(smoothed, Relaxed);
-        self.least.store(codel.least(), Relaxed);
-        self.is_standing.store(codel.any_stands(), Relaxed);
+        self.least.store(least, Relaxed);
+        self.is_standing.store(is_standing, Relaxed);
     }
 
     pub(super) fn set_since(&self, since: u64) {

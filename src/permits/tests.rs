@@ -27,7 +27,7 @@ const EVER: Ask = Ask {
 
 /// Knows whether it has been woken.
 #[derive(Default)]
-struct Bell(AtomicBool);
+pub(super) struct Bell(AtomicBool);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -36,14 +36,14 @@ impl Wake for Bell {
 }
 
 impl Bell {
-    fn has_rung(&self) -> bool {
+    pub(super) fn has_rung(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
 /// Stands still unless it is told.
 #[derive(Clone, Default)]
-struct Manual(Arc<AtomicU64>);
+pub(super) struct Manual(pub(super) Arc<AtomicU64>);
 
 impl Clock for Manual {
     fn nanos(&self) -> u64 {
@@ -74,6 +74,8 @@ struct Pair {
     permits: Permits<Manual>,
     clock: Manual,
     rules: Rules,
+    /// All are of this partition, if of any.
+    part: Option<Part>,
     limit: usize,
     /// How much those hold who have their slots and know it.
     holders: Vec<u32>,
@@ -94,7 +96,7 @@ const ALL: [Criticality; 4] = [
     Criticality::Sheddable,
 ];
 
-fn rules(order: Order, capacity: usize) -> Rules {
+pub(super) fn rules(order: Order, capacity: usize) -> Rules {
     Rules::new(order, capacity, Duration::MAX)
 }
 
@@ -109,6 +111,7 @@ impl Pair {
             permits: Permits::new(limit, rules, clock.clone()),
             clock,
             rules,
+            part: None,
             limit,
             holders: Vec::new(),
             served: Vec::new(),
@@ -116,6 +119,24 @@ impl Pair {
             intervals: Vec::new(),
             smoothed: 0,
             had_room: false,
+        }
+    }
+
+    /// With a limit that is all of one partition.
+    fn of_one_partition(limit: usize, rules: Rules) -> Self {
+        let mut pair = Self::with(limit, rules);
+        pair.permits = pair.permits.divided(&Division {
+            weights: vec![7],
+            lend_after: 100,
+        });
+        pair.part = Some(0);
+        pair
+    }
+
+    const fn of(&self, slots: u32) -> Demand {
+        Demand {
+            slots,
+            part: self.part,
         }
     }
 
@@ -282,7 +303,7 @@ impl Pair {
 
     fn take(&mut self, slots: u32) {
         let expected = self.fits(slots) && self.waiting.is_empty();
-        assert_eq!(self.permits.try_take(slots), expected);
+        assert_eq!(self.permits.try_take(self.of(slots)), expected);
         self.holders.extend(expected.then_some(slots));
         self.had_room |= expected;
     }
@@ -295,7 +316,7 @@ impl Pair {
     fn ask_as(&mut self, slots: u32, class: Criticality, wait: Option<u64>) {
         let bell = Arc::new(Bell::default());
         let has_room = self.fits(slots);
-        if self.permits.try_take(slots) {
+        if self.permits.try_take(self.of(slots)) {
             assert!(has_room && self.waiting.is_empty(), "taken past others");
             self.had_room = true;
             self.holders.push(slots);
@@ -308,7 +329,7 @@ impl Pair {
             let last = now.saturating_add(wait?);
             Some(Ask { class, now, last })
         };
-        let asked = self.permits.take_or_queue(slots, &bell.clone().into(), ask);
+        let asked = (self.permits).take_or_queue(self.of(slots), &bell.clone().into(), ask);
         let mut classes = self.classes();
         let order = self.order(&classes);
         let worst = order.last().filter(|n| {
@@ -373,7 +394,7 @@ impl Pair {
 
     fn give_back(&mut self) {
         if let Some(slots) = self.holders.pop() {
-            self.permits.give_back(slots);
+            self.permits.give_back(self.of(slots));
             self.serve();
         }
     }
@@ -436,6 +457,14 @@ impl Pair {
         assert_eq!(limit as usize, self.limit);
         assert_eq!(taken as usize, self.taken());
         assert_eq!(waiting as usize, self.waiting.len());
+        if let Some(part) = self.part {
+            let state = PartitionState {
+                share: limit,
+                taken,
+                waiting,
+            };
+            assert_eq!(self.permits.partition(part), Some(state));
+        }
         let rung = |waiter: &Waiter| waiter.bell.has_rung();
         let served = |(waiter, _): &(Waiter, _)| rung(waiter);
         assert!(self.served.iter().all(served), "a turn came unheard");
@@ -537,9 +566,14 @@ proptest! {
     fn slots_and_queue_are_those_of_the_lists(
         limit in 0..6_usize,
         rules in any_rules(),
+        is_divided in any::<bool>(),
         steps in steps(),
     ) {
-        let mut pair = Pair::with(limit, rules);
+        let mut pair = if is_divided {
+            Pair::of_one_partition(limit, rules)
+        } else {
+            Pair::with(limit, rules)
+        };
         pair.check();
         for step in &steps {
             let before = pair.taken();
@@ -552,9 +586,9 @@ proptest! {
             pair.run(&Step::GiveBack);
         }
         for _ in 0..pair.limit {
-            prop_assert!(pair.permits.try_take(1));
+            prop_assert!(pair.permits.try_take(pair.of(1)));
         }
-        prop_assert!(!pair.permits.try_take(1));
+        prop_assert!(!pair.permits.try_take(pair.of(1)));
     }
 }
 

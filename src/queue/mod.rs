@@ -175,6 +175,10 @@ impl Queue {
         }
     }
 
+    pub(crate) const fn capacity(&self) -> usize {
+        self.rules.capacity
+    }
+
     /// Permits, of which `max` may be taken at a time, with this queue before them.
     pub(crate) fn permits(&self, max: usize) -> Permits {
         Permits::new(max, self.rules, Epoch::start())

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     context::Context,
     error::{Reason, Rejected},
-    permits::{Ask, Asked, Permits, Place, Unserved},
-    telemetry::{Gauge, Telemetry},
+    permits::{Ask, Asked, Demand, Part, Permits, Place, Unserved},
+    telemetry::Gauge,
     time::{self, Timer},
 };
 
@@ -19,7 +19,8 @@ pub(crate) trait Source {
     const FULL: Reason;
 
     fn permits(&self) -> &Permits;
-    fn telemetry(&self) -> &Telemetry;
+    /// Refuses a call, of a partition where there are any.
+    fn reject(&self, part: Option<Part>, reason: Reason) -> Rejected;
     /// How many wait.
     fn waiting(&self) -> &Gauge;
     /// Told of each call that finds no permit free.
@@ -32,7 +33,6 @@ pub(crate) struct Wait<P: Source> {
     /// Until the wait is over.
     source: Option<P>,
     place: Option<Place>,
-    slots: u32,
     /// When it is over in any case, if ever, and why the call is then refused.
     timer: Option<Timer>,
     reason: Reason,
@@ -47,18 +47,19 @@ pub(crate) enum Entry<P: Source> {
 }
 
 impl<P: Source> Wait<P> {
-    /// Takes `slots` from `source`, or a place in its queue.
+    /// Takes what is asked for from `source`, or a place in its queue.
     #[inline]
-    pub(crate) fn enter(source: P, slots: u32, waker: &Waker) -> Entry<P> {
-        if source.permits().try_take(slots) {
+    pub(crate) fn enter(source: P, demand: impl Into<Demand>, waker: &Waker) -> Entry<P> {
+        let demand = demand.into();
+        if source.permits().try_take(demand) {
             return Entry::Taken(source);
         }
-        Self::queue_up(source, slots, waker)
+        Self::queue_up(source, demand, waker)
     }
 
     /// Only here, where the call may have to wait, are context and clock asked.
     #[inline(never)]
-    fn queue_up(source: P, slots: u32, waker: &Waker) -> Entry<P> {
+    fn queue_up(source: P, demand: Demand, waker: &Waker) -> Entry<P> {
         source.turned_away();
         let permits = source.permits();
         let (mut end, mut reason) = (None, Reason::DeadlineExceeded);
@@ -81,16 +82,15 @@ impl<P: Source> Wait<P> {
                 last,
             })
         };
-        match permits.take_or_queue(slots, waker, ask) {
+        match permits.take_or_queue(demand, waker, ask) {
             Asked::Taken => Entry::Taken(source),
-            Asked::Full => Entry::Rejected(source.telemetry().reject(P::FULL)),
-            Asked::Late => Entry::Rejected(source.telemetry().reject(reason)),
+            Asked::Full => Entry::Rejected(source.reject(demand.part, P::FULL)),
+            Asked::Late => Entry::Rejected(source.reject(demand.part, reason)),
             Asked::Queued(place) => {
                 source.waiting().increment(1.0);
                 let mut wait = Self {
                     source: Some(source),
                     place: Some(place),
-                    slots,
                     timer: None,
                     reason,
                 };
@@ -101,8 +101,13 @@ impl<P: Source> Wait<P> {
         }
     }
 
-    /// Whether the permits have come, to be given back; or the call is refused.
-    pub(crate) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<P, Rejected>> {
+    /// Whether what was asked for has come, to be given back; or the call is refused.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        demand: impl Into<Demand>,
+    ) -> Poll<Result<P, Rejected>> {
+        let demand = demand.into();
         let source = self.source.as_ref().expect("polled after completion");
         let permits = source.permits();
         let place = self.place.as_ref().expect("kept as long as the wait");
@@ -130,7 +135,7 @@ impl<P: Source> Wait<P> {
         let reason = match how {
             // They came in time, and the task has slept through it.
             Ok(()) if Context::current().is_expired() => {
-                permits.give_back(self.slots);
+                permits.give_back(demand);
                 Reason::DeadlineExceeded
             }
             Ok(()) => {
@@ -141,7 +146,7 @@ impl<P: Source> Wait<P> {
             Err(Unserved::Doomed | Unserved::Evicted) => P::FULL,
             Err(Unserved::Stale) => Reason::Overloaded,
         };
-        let mut rejected = source.telemetry().reject(reason);
+        let mut rejected = source.reject(demand.part, reason);
         if reason == Reason::Overloaded {
             let interval = Duration::from_nanos(permits.rules().interval);
             rejected = rejected.with_retry_after(interval);

@@ -25,6 +25,7 @@ use steadfast::{
     },
     classify::{AnyError, Failure},
     load_shed::{self, LoadShedLayer},
+    partitions::Partitions,
     retry::RetryLayer,
     throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -155,6 +156,26 @@ where
     assert_free("queued bulkhead", queued.layer(inner.clone()));
     let weighted = BulkheadLayer::builder(8).weight(|req: &u32| *req as usize % 8);
     assert_free("weights", weighted.build().layer(inner.clone()));
+    let odd_and_even = Partitions::by(|req: &u32| if req % 2 == 0 { "even" } else { "odd" });
+    let odd_and_even = odd_and_even.share("even", 2).share("odd", 1);
+    let divided = BulkheadLayer::builder(8).partitions(odd_and_even.clone());
+    assert_free("partitions", divided.build().unwrap().layer(inner.clone()));
+    let adaptive = AdaptiveLayer::builder().algorithm(Aimd::default());
+    let adaptive = adaptive.partitions(odd_and_even.clone());
+    let adaptive_queued = adaptive.clone().queue(queue).build().unwrap();
+    assert_free(
+        "adaptive partitions",
+        adaptive.build().unwrap().layer(inner.clone()),
+    );
+    assert_free(
+        "queued adaptive partitions",
+        adaptive_queued.layer(inner.clone()),
+    );
+    let divided = BulkheadLayer::builder(8)
+        .partitions(odd_and_even)
+        .queue(queue);
+    let divided = divided.build().unwrap();
+    assert_free("queued partitions", divided.layer(inner.clone()));
     assert_free(
         "keyed bulkhead",
         keyed.build().unwrap().layer(inner.clone()),

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 21] = [
+const CORE: [&str; 22] = [
     "error",
     "foreign",
     "sync",
@@ -28,6 +28,7 @@ const CORE: [&str; 21] = [
     "watched",
     "permits",
     "queue",
+    "partitions",
     "window",
     "keyed",
     "backoff",
@@ -345,8 +346,9 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
 /// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
-/// without waiting for it, who completes a sample of a limit or begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 11] = [
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window. Who changes a
+/// limit that is divided waits for another who does.
+const LOCKS: [(&str, &[&str]); 12] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
@@ -356,6 +358,7 @@ const LOCKS: [(&str, &[&str]); 11] = [
         "permits/mod.rs",
         &["take_or_queue", "poll_place", "leave", "hand_on"],
     ),
+    ("permits/partitions.rs", &["resize"]),
     (
         "circuit_breaker/machine.rs",
         &["change", "run_by_rules", "force", "reset", "snapshot"],
@@ -405,7 +408,7 @@ fn no_lock_is_taken_on_the_way_of_a_call_that_is_let_through_at_once() {
     // The queue's functions run only where no permit is free at once.
     let wait = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/queue/wait.rs"));
     let wait = wait.unwrap();
-    let asks_first = wait.find("if source.permits().try_take(slots) {").unwrap();
+    let asks_first = wait.find("if source.permits().try_take(demand) {").unwrap();
     let queues_up = wait.find("take_or_queue(").unwrap();
     assert!(asks_first < queues_up);
     for source in sources()

@@ -74,6 +74,20 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         QueueDelay,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
+    {
+        use steadfast::{adaptive, partitions::*, until::Answered};
+        type By = fn(&()) -> &str;
+        send_sync_debug::<(Partitions<By>, PartitionSnapshot, ByCriticality)>();
+        send_sync_debug::<(Whole, Divided<By>, Numbered, OfPartition)>();
+        send_sync_debug::<(
+            BulkheadBuilder<Queue, One, Partitions<By>>,
+            BulkheadLayer<Partitioned<By>>,
+            Bulkhead<Svc, Partitioned<By>>,
+            BulkheadFuture<Fut, OfPartition>,
+            adaptive::Adaptive<Svc, AnyError, adaptive::All, Answered, Divided<By>>,
+            adaptive::AdaptiveFuture<Fut, AnyError, Answered, Numbered>,
+        )>();
+    }
     type ByHost = ByRef<fn(&()) -> &str>;
     send_sync_debug::<(
         KeyedBulkheadLayer<String, ByHost>,
@@ -255,6 +269,8 @@ fn a_future_adds_no_more_than_it_needs() {
     }
     small::<BulkheadFuture<Fut>>(bare + 24);
     small::<KeyedBulkheadFuture<Fut>>(bare + 24);
+    // A partition stands beside where the call does.
+    small::<BulkheadFuture<Fut, OfPartition>>(bare + 24);
     small::<CircuitBreakerFuture<Fut, AnyError>>(bare + 64);
     small::<ThrottleFuture<Fut, AnyError>>(bare + 40);
     small::<LoadShedFuture<Fut>>(bare + 24);

@@ -9,6 +9,7 @@ use steadfast::{
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{CircuitBreakerLayer, LatencyQuantile, Mode, Thresholds},
     load_shed::LoadShedLayer,
+    partitions::Partitions,
     retry::RetryLayer,
     sim::laws::{self, Lawful, Readiness},
     throttle::{Mode as ThrottleMode, ThrottleLayer},
@@ -55,6 +56,12 @@ macro_rules! laws {
             }
         })*
     };
+}
+
+/// All are of one of two partitions.
+fn half() -> Partitions<fn(&Act) -> &str> {
+    let by: fn(&Act) -> &str = |_| "one";
+    Partitions::by(by).share("one", 50).other(50)
 }
 
 /// A layer for requests of HTTP's, around a service for those of the script.
@@ -122,6 +129,13 @@ laws! {
         .queue(Queue::fifo(2, secs(1)))
         .build()
         .unwrap();
+    divided_adaptive: Inner, AdaptiveLayer::builder().partitions(half()).build().unwrap();
+    queued_divided_adaptive: Always, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .max_limit(2)
+        .partitions(half())
+        .queue(Queue::fifo(2, secs(1)))
+        .build()
+        .unwrap();
     disabled_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
         .mode(steadfast::adaptive::Mode::Disabled)
         .build()
@@ -132,6 +146,12 @@ laws! {
         .queue(Queue::codel_adaptive_lifo(2, secs(1)).by_criticality())
         .build();
     weighted_bulkhead: Inner, BulkheadLayer::builder(6).weight(|_: &Act| 3).build();
+    divided_bulkhead: Inner, BulkheadLayer::builder(2).partitions(half()).build().unwrap();
+    queued_divided_bulkhead: Always, BulkheadLayer::builder(2)
+        .partitions(half())
+        .queue(Queue::fifo(2, secs(1)))
+        .build()
+        .unwrap();
     keyed_bulkhead: Inner, BulkheadLayer::builder(2).keyed(3, |_: &Act| "key").build().unwrap();
     queued_keyed_bulkhead: Always, BulkheadLayer::builder(2)
         .keyed(3, |_: &Act| "key")

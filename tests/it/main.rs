@@ -19,6 +19,7 @@ mod laws;
 mod load_shed;
 mod overload;
 mod queue;
+mod partitions;
 mod regressions_of_others;
 mod retry;
 mod run;

@@ -17,6 +17,7 @@ use steadfast::{
     circuit_breaker::{CircuitBreakerLayer, Mode},
     classify::Failure,
     load_shed::{LoadShedLayer, Mode as LoadShedMode},
+    partitions::Partitions,
     retry::{CloneRequest, RetryLayer},
     throttle::{self, ThrottleLayer},
     timeout::TimeoutLayer,
@@ -279,6 +280,54 @@ async fn a_bulkhead_tells_its_permits_in_use() {
     assert_metrics(&all, "bulkhead", &gauges);
     let rejected = [(r#"rejected_total["bulkhead", "bulkhead_full"]"#, 1.0)];
     assert_metrics(&all, "rejected", &rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_divided_tells_what_each_partition_has_and_is_refused() {
+    let by: fn(&Act) -> &str = |act| match act {
+        Act::Hang => "batch",
+        _ => "live",
+    };
+    let partitions = Partitions::by(by).share("live", 3).share("batch", 1);
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = BulkheadLayer::builder(4).name("db");
+        builder.partitions(partitions.clone()).build().unwrap()
+    });
+    let mut bulkhead = layer.layer(Scripted::new().0);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(bulkhead.ready().await.unwrap().call(Act::Hang));
+    }
+    send(&mut bulkhead, Act::Succeed).await.unwrap_err();
+    let expected = [
+        (r#"partition_in_flight["bulkhead", "batch"]"#, 4.0),
+        (r#"partition_rejected_total["bulkhead", "live"]"#, 1.0),
+        (r#"partition_share["bulkhead", "batch"]"#, 1.0),
+        (r#"partition_share["bulkhead", "live"]"#, 3.0),
+    ];
+    assert_metrics(&metrics.take(), "partition", &expected);
+    drop(held);
+    layer.handle().resize(8);
+    let expected = [
+        (r#"partition_in_flight["bulkhead", "batch"]"#, -4.0),
+        (r#"partition_share["bulkhead", "batch"]"#, 2.0),
+        (r#"partition_share["bulkhead", "live"]"#, 6.0),
+    ];
+    assert_metrics(&metrics.take(), "partition", &expected);
+
+    let (layer, metrics) = Metrics::record(|| {
+        let builder = AdaptiveLayer::builder().name("db").initial_limit(4);
+        builder.partitions(partitions).build().unwrap()
+    });
+    let mut adaptive = layer.layer(Scripted::new().0);
+    let held = adaptive.ready().await.unwrap().call(Act::Hang);
+    let expected = [
+        (r#"partition_in_flight["adaptive", "batch"]"#, 1.0),
+        (r#"partition_share["adaptive", "batch"]"#, 1.0),
+        (r#"partition_share["adaptive", "live"]"#, 3.0),
+    ];
+    assert_metrics(&metrics.take(), "partition", &expected);
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]
