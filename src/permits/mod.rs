@@ -268,6 +268,9 @@ impl<C: Clock> Permits<C> {
                 evicted.wake();
                 return Asked::Queued(place);
             }
+            if self.refuses_early(&mut queue, demand, class, word) {
+                return Asked::Full;
+            }
             self.begin(&mut queue, lane, now, word);
             if self.replace(word, word.wait()) {
                 let place = queue.push(waiter, waker.clone());
@@ -279,18 +282,38 @@ impl<C: Clock> Permits<C> {
 
     /// Whether there is neither room now nor a place to wait, as can be told without the lock: where many
     /// are refused, they should not keep those waiting who serve.
-    fn refuses(&self, Demand { slots, part }: Demand) -> bool {
-        let word = self.load();
-        let has_place = match (part, &self.partitions) {
-            // What is free is kept for others.
-            _ if part.is_some() && self.rules.capacity == 0 => return true,
-            (Some(part), Some(partitions)) => partitions.has_place(part),
-            _ => false,
-        };
+    fn refuses(&self, demand: Demand) -> bool {
+        if demand.part.is_some() && self.rules.capacity == 0 {
+            return true; // what is free is kept for others
+        }
+        let (word, slots) = (self.load(), demand.slots);
+        let has_place = self.has_place(demand);
         let is_full = word.waiting as usize >= self.rules.capacity && word.grant(slots).is_none();
         // Somebody less critical, or of a partition with too many places, may have to leave.
         let evicts = (self.rules.by_criticality || has_place) && word.waiting > 0;
         word.dooms(slots) || is_full && !evicts
+    }
+
+    /// Whether a newcomer is refused though there is a place for him, that is not his in any case.
+    fn refuses_early(
+        &self,
+        queue: &mut Queue,
+        demand: Demand,
+        class: Criticality,
+        word: Word,
+    ) -> bool {
+        let waiting = word.waiting as usize;
+        waiting > self.rules.refuses_from
+            && !self.has_place(demand)
+            && queue.refuses_early(demand.lane(), class, waiting, &self.rules)
+    }
+
+    /// Whether a place in the queue is a newcomer's whatever the other partitions do.
+    fn has_place(&self, demand: Demand) -> bool {
+        match (demand.part, &self.partitions) {
+            (Some(part), Some(partitions)) => partitions.has_place(part),
+            _ => false,
+        }
     }
 
     /// Who of a full queue leaves it to a newcomer, if somebody does.

@@ -24,6 +24,8 @@ pub(super) struct Queue {
     lanes: Box<[Lane]>,
     /// How often a lane had a turn.
     turns: u64,
+    /// What has come together of a newcomer that is refused [early](Queue::refuses_early).
+    owed: usize,
 }
 
 /// Those of a partition, who have an order and a delay among themselves.
@@ -32,7 +34,6 @@ struct Lane {
     codel: CoDel,
     /// The most critical first.
     lines: [Line; CLASSES],
-    len: u32,
     /// Which turn was its last.
     last_turn: u64,
     /// Whether slots were free for somebody of it since somebody last began to wait where nobody did.
@@ -42,11 +43,12 @@ struct Lane {
 /// One in the slab. No more wait than the word of the permits can count, so an index is short.
 pub(super) type Index = u32;
 
-/// The ends of a list: who came first, who came last.
+/// The ends of a list, who came first and who came last; and how many are in it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     first: Option<Index>,
     last: Option<Index>,
+    len: u32,
 }
 
 #[derive(Debug)]
@@ -103,8 +105,12 @@ pub(super) enum Left {
 pub(crate) struct Place(Index);
 
 impl Lane {
-    const fn is_empty(&self) -> bool {
-        self.len == 0
+    fn is_empty(&self) -> bool {
+        self.top().is_none()
+    }
+
+    fn len(&self) -> u32 {
+        self.lines.iter().map(|line| line.len).sum()
     }
 
     /// Whether of a class who came last is served first.
@@ -134,6 +140,7 @@ impl Queue {
             free: Vec::new(),
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             turns: 0,
+            owed: 0,
         }
     }
 
@@ -144,7 +151,7 @@ impl Queue {
 
     /// How many wait in each lane.
     pub(super) fn lens(&self) -> impl Iterator<Item = u32> {
-        self.lanes.iter().map(|lane| lane.len)
+        self.lanes.iter().map(Lane::len)
     }
 
     /// The first lane by this order, of those in which somebody waits or is about to; of several, that which
@@ -191,8 +198,8 @@ impl Queue {
     /// Joins at the end of its class.
     pub(super) fn push(&mut self, waiter: Waiter, waker: Waker) -> Place {
         let lane = &mut self.lanes[waiter.demand.lane()];
-        lane.len += 1;
         let line = &mut lane.lines[waiter.class as usize];
+        line.len += 1;
         let node = Node {
             before: line.last,
             after: None,
@@ -214,6 +221,28 @@ impl Queue {
         Place(index)
     }
 
+    /// Whether a newcomer of this lane and class is refused though there is a place for him: of those who
+    /// come while so many wait, so large a share as the queue is full beyond where that begins. Those less
+    /// critical keep nobody out.
+    pub(super) fn refuses_early(
+        &mut self,
+        lane: usize,
+        class: Criticality,
+        waiting: usize,
+        rules: &Rules,
+    ) -> bool {
+        let below = &self.lanes[lane].lines[class as usize + 1..];
+        let below: u32 = below.iter().map(|line| line.len).sum();
+        let beyond = (waiting - below as usize).saturating_sub(rules.refuses_from);
+        let whole = rules.capacity.saturating_sub(rules.refuses_from);
+        self.owed += beyond;
+        let is_due = beyond > 0 && self.owed >= whole;
+        if is_due {
+            self.owed -= whole;
+        }
+        is_due
+    }
+
     pub(super) fn waiter(&self, index: Index) -> Waiter {
         self.nodes[index as usize].waiter
     }
@@ -222,7 +251,7 @@ impl Queue {
     pub(super) fn next(&self, lane: usize, rules: &Rules) -> Option<Index> {
         let lane = &self.lanes[lane];
         let top = lane.top()?;
-        let Line { first, last } = lane.lines[top];
+        let Line { first, last, .. } = lane.lines[top];
         if lane.is_lifo(top, rules) {
             last
         } else {
@@ -241,7 +270,7 @@ impl Queue {
     pub(super) fn last(&self, lane: usize, rules: &Rules) -> Option<Index> {
         let lane = &self.lanes[lane];
         let bottom = lane.bottom()?;
-        let Line { first, last } = lane.lines[bottom];
+        let Line { first, last, .. } = lane.lines[bottom];
         if lane.is_lifo(bottom, rules) {
             first
         } else {
@@ -355,8 +384,8 @@ impl Queue {
         } = &self.nodes[index as usize];
         let (before, after) = (*before, *after);
         let lane = &mut self.lanes[waiter.demand.lane()];
-        lane.len -= 1;
         let line = &mut lane.lines[waiter.class as usize];
+        line.len -= 1;
         match before {
             Some(before) => self.nodes[before as usize].after = after,
             None => line.first = after,

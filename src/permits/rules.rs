@@ -23,6 +23,8 @@ pub(crate) struct Rules {
     pub(crate) order: Order,
     /// Whether [CoDel](super::codel) refuses who has waited too long while a queue stands.
     pub(crate) is_controlled: bool,
+    /// From how many who wait on newcomers are refused early, the more the more wait.
+    pub(crate) refuses_from: usize,
     /// Whether classes are told apart: all of a more critical one are served first.
     pub(crate) by_criticality: bool,
     /// A queue stands while the least delay of an interval is longer. Both in nanoseconds.
@@ -33,11 +35,13 @@ pub(crate) struct Rules {
 impl Rules {
     /// With the times of Facebook's controlled delay: 5 ms, and 100 ms.
     pub(crate) const fn new(order: Order, capacity: usize, max_wait: Duration) -> Self {
+        let capacity = if max_wait.is_zero() { 0 } else { capacity };
         Self {
-            capacity: if max_wait.is_zero() { 0 } else { capacity },
+            capacity,
             max_wait,
             order,
             is_controlled: false,
+            refuses_from: usize::MAX,
             by_criticality: false,
             target: nanos(Duration::from_millis(5)),
             interval: nanos(Duration::from_millis(100)),

@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -563,6 +564,41 @@ proptest! {
     })]
 
     #[test]
+    fn newcomers_are_refused_early_as_often_as_the_queue_is_full_beyond_where_that_begins(
+        (capacity, from) in (1..40_usize).prop_flat_map(|capacity| (Just(capacity), 0..capacity)),
+        arrivals in proptest::collection::vec(proptest::bool::weighted(0.7), 0..400),
+    ) {
+        let mut rules = rules(Order::Fifo, capacity);
+        rules.refuses_from = from;
+        let permits = Permits::new(1, rules, Manual::default());
+        prop_assert!(permits.try_take(1));
+        let waker = Waker::noop();
+        let mut places = VecDeque::new();
+        let (mut expected, mut refused) = (0.0, 0.0);
+        for arrives in arrivals {
+            if !arrives {
+                if let Some(place) = places.pop_front() {
+                    permits.give_back(1);
+                    prop_assert!(permits.poll_place(&place, waker).is_ready());
+                }
+                continue;
+            }
+            let waiting = places.len();
+            let share = waiting.saturating_sub(from) as f64 / (capacity - from) as f64;
+            match permits.take_or_queue(1, waker, || Some(EVER)) {
+                Asked::Queued(place) => places.push_back(place),
+                Asked::Full if waiting == capacity => continue,
+                asked => {
+                    prop_assert!(matches!(asked, Asked::Full) && waiting > from);
+                    refused += 1.0;
+                }
+            }
+            expected += share;
+            prop_assert!((-1e-6..1.0 + 1e-6).contains(&(expected - refused)));
+        }
+    }
+
+    #[test]
     fn slots_and_queue_are_those_of_the_lists(
         limit in 0..6_usize,
         rules in any_rules(),
@@ -794,4 +830,29 @@ fn a_waker_that_is_dropped_may_itself_leave_the_queue() {
     // The waker leaves with its place, and with it goes the second.
     permits.leave(place);
     assert_eq!(permits.load().waiting, 0);
+}
+
+#[test]
+fn of_partitions_none_is_refused_early_that_has_fewer_than_its_part_of_the_places() {
+    let mut rules = rules(Order::Fifo, 8);
+    rules.refuses_from = 0;
+    let weights = vec![1, 1];
+    let lend_after = 1;
+    let permits = Permits::new(1, rules, Manual::default());
+    let permits = permits.divided(&Division {
+        weights,
+        lend_after,
+    });
+    let of = |part| Demand {
+        slots: 1,
+        part: Some(part),
+    };
+    let ask = |part| permits.take_or_queue(of(part), Waker::noop(), || Some(EVER));
+    assert!(permits.try_take(of(0)));
+    let flood: Vec<_> = (0..12).map(|_| ask(0)).collect();
+    let refused = flood.iter().filter(|it| matches!(it, Asked::Full)).count();
+    assert!((3..12).contains(&refused) && permits.load().waiting < 8);
+    for _ in 0..4 {
+        assert!(matches!(ask(1), Asked::Queued(_)));
+    }
 }

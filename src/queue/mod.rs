@@ -142,6 +142,31 @@ impl Queue {
         self
     }
 
+    /// Refuses newcomers by and by: while more than `from` wait, one in so many, and the more the more wait,
+    /// up to all where the queue is full. Default: none until it is full.
+    ///
+    /// As load grows past what can be done refusals so begin with a few, and who is served waits less than in a
+    /// queue that is always full. With 20 and a capacity of 120, while 70 wait every other newcomer is
+    /// refused, evenly. [By criticality](Self::by_criticality) only those count who are as critical as the
+    /// newcomer, or more; and of [partitions](crate::partitions) none is refused so as long as it has fewer than its
+    /// part of the places.
+    ///
+    /// After S. Floyd and V. Jacobson, "Random Early Detection Gateways for Congestion Avoidance" (1993), by the
+    /// length of the queue as it is, as failsafe-go's adaptive limiter has it with twice and thrice the limit.
+    ///
+    /// # Errors
+    ///
+    /// If `from` is not less than the capacity.
+    pub fn refuse_from(mut self, from: usize) -> Result<Self, InvalidSetting> {
+        let capacity = self.rules.capacity;
+        if from >= capacity {
+            let allowed = format!("less than the capacity, {capacity}");
+            return Err(InvalidSetting::new("refuse_from", from, allowed));
+        }
+        self.rules.refuses_from = from;
+        Ok(self)
+    }
+
     /// When the queue [stands](self): after an `interval` of which the least delay is longer than `target`.
     /// Default: 5 ms and 100 ms, which are Facebook's for requests within a data centre.
     ///

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use steadfast::{
     Context, Criticality, LiftLayer, Reason,
+    adaptive::AdaptiveLayer,
     bulkhead::{BulkheadHandle, BulkheadLayer, QueuedBulkhead},
     queue::{Queue, QueueDelay},
 };
@@ -478,6 +479,53 @@ async fn a_full_queue_takes_the_more_critical_for_the_last_of_the_least_critical
 }
 
 #[tokio::test(start_paused = true)]
+async fn newcomers_are_refused_by_and_by_and_none_for_those_who_are_less_critical() {
+    let queue = Queue::fifo(10, secs(9)).refuse_from(5).unwrap();
+    let mut fixture = Fixture::new(1, queue.by_criticality());
+    let _running = fixture.begin(Act::Hang);
+    let sheddable = of(Criticality::Sheddable);
+    let mut calls = Vec::new();
+    // A fifth of those who come while six wait, two fifths while seven do, and so on.
+    let mut came_at = Vec::new();
+    for came in 0.. {
+        if fixture.handle.waiting() == 10 {
+            break;
+        }
+        let mut call: Call = Box::pin(sheddable.clone().scope(fixture.bulkhead.call(Act::Hang)));
+        if poll_once(call.as_mut()).is_pending() {
+            came_at.push(came);
+            calls.push(call);
+        }
+    }
+    assert_eq!(came_at, [0, 1, 2, 3, 4, 5, 6, 7, 9, 14]);
+
+    for _ in 0..5 {
+        calls.push(fixture.begin_in(of(Criticality::Critical), Act::Hang));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_refuses_by_and_by_with_its_reason() {
+    let layer = AdaptiveLayer::builder()
+        .initial_limit(1)
+        .queue(Queue::fifo(4, secs(9)).refuse_from(0).unwrap())
+        .build()
+        .unwrap();
+    let mut limited = layer.layer(Scripted::new().0);
+    let mut calls: Vec<Call> = Vec::new();
+    let mut reasons = Vec::new();
+    for _ in 0..5 {
+        let mut call: Call = Box::pin(limited.call(Act::Hang));
+        match poll_once(call.as_mut()) {
+            Poll::Ready(result) => reasons.push(result.unwrap_err().rejected().reason()),
+            Poll::Pending => calls.push(call),
+        }
+    }
+    assert_eq!((calls.len(), reasons), (4, vec![Reason::LimitReached]));
+    assert_eq!(layer.handle().waiting(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_it_criticality_decides_nothing() {
     let mut fixture = Fixture::new(1, Queue::fifo(1, secs(9)));
     let _running = fixture.begin(Act::Hang);
@@ -536,7 +584,7 @@ async fn the_delay_is_known_while_somebody_waits_and_zero_while_nobody_does() {
 }
 
 #[test]
-fn a_target_that_cannot_work_is_refused() {
+fn a_setting_that_cannot_work_is_refused() {
     let queue = Queue::codel(9, secs(1));
     for (target, interval, setting) in [
         (ms(0), ms(100), "target"),
@@ -554,6 +602,13 @@ fn a_target_that_cannot_work_is_refused() {
     );
     let default = queue.target(ms(5), ms(100)).unwrap();
     assert_eq!(default, queue);
+
+    let error = queue.refuse_from(9).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "invalid `refuse_from`: 9 is not less than the capacity, 9"
+    );
+    queue.refuse_from(8).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
