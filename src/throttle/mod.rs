@@ -44,6 +44,8 @@
 //! | ten times the load that it can do, of which is left what it can | 174 s | 36 s | 23 min | 41 s |
 //! | an outage | 211 s | 36 s | 24 min | 85 s |
 //!
+//! **A rate.** Where a service allows so many calls a second, a client may learn [that rate](rate) instead.
+//!
 //! **Modes.** A throttle may be [enabled, only observe, or be disabled](Mode), and be switched while it runs
 //! by its [handle](ThrottleHandle).
 //!
@@ -135,6 +137,7 @@ mod handle;
 mod held;
 mod keyed;
 mod layer;
+pub mod rate;
 mod rule;
 mod service;
 mod settings;

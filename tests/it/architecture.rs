@@ -47,7 +47,7 @@ const LAYERS: [&str; 8] = [
 const INTEGRATION: [&str; 6] = ["axum", "builder", "grpc", "http", "run", "sim"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 52] = [
+const PURE: [&str; 57] = [
     "window/",
     "backoff",
     "permits/",
@@ -78,6 +78,11 @@ const PURE: [&str; 52] = [
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",
     "retry/policy.rs",
+    "throttle/rate/cubic.rs",
+    "throttle/rate/learner.rs",
+    "throttle/rate/measured.rs",
+    "throttle/rate/pace.rs",
+    "throttle/rate/settings.rs",
     "throttle/rule.rs",
     "throttle/settings.rs",
     "throttle/statistics.rs",
@@ -345,8 +350,9 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
 /// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
-/// without waiting for it, who completes a sample of a limit or begins a slice of a window.
-const LOCKS: [(&str, &[&str]); 11] = [
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window, or whose answer
+/// lets a rate grow; those whose answer lowers it.
+const LOCKS: [(&str, &[&str]); 12] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
@@ -380,6 +386,10 @@ const LOCKS: [(&str, &[&str]); 11] = [
     ),
     ("window/quantile.rs", &["turn"]),
     ("load_shed/shared.rs", &["sample"]),
+    (
+        "throttle/rate/learner.rs",
+        &["throttled", "grow", "forget_at", "forget"],
+    ),
     ("mode.rs", &["set"]),
 ];
 

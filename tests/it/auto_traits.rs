@@ -186,6 +186,17 @@ fn so_is_every_public_type_of_adaptive_limits() {
     debug::<(QueuedAdaptiveFuture<Svc, ()>, Bbr)>();
 }
 
+#[test]
+fn so_is_every_public_type_of_adaptive_rates() {
+    use steadfast::throttle::rate::*;
+
+    send_sync_debug::<(AdaptiveRateLayer<AnyError>, AdaptiveRateBuilder<AnyError>)>();
+    send_sync_debug::<(AdaptiveRateHandle, AdaptiveRateSnapshot, Mode, UntoldCall)>();
+    send_sync_debug::<AdaptiveRate<Svc, AnyError>>();
+    fn debug<T: Debug>() {}
+    debug::<AdaptiveRateFuture<Svc, (), AnyError>>();
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn so_is_every_public_type_of_http() {

@@ -3,6 +3,8 @@
 #[cfg(feature = "grpc")]
 mod end_of_body;
 mod keyed;
+mod rate;
+mod rate_simulation;
 mod simulation;
 
 use std::{pin::pin, thread, time::Duration};
