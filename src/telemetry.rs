@@ -43,6 +43,7 @@
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
 //! | `steadfast_throttle_reject_probability` | gauge | `criticality` | with which probability a request was refused, as of the last one; not where there are keys |
 //! | `steadfast_throttle_requests_total` | counter | `counted` | requests in the formula, by what they count as: `accepted`, `overloaded`, or `refused` here |
+//! | `steadfast_throttle_held_back_total` | counter | | calls refused, beyond the formula, because the service reports that it is overloaded; and those that only would have been |
 //! | `steadfast_throttle_mode` | gauge | `mode` | 1 for the mode the throttle is in, 0 for the others |
 //! | `steadfast_throttle_spared_total` | counter | | calls that passed a throttle which only observes, and would else have been refused |
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |

@@ -147,6 +147,8 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         ThrottleBuilder<AnyError>,
         ThrottleHandle,
         ThrottleSnapshot,
+        steadfast::throttle::Heeding<AnyError, ()>,
+        steadfast::throttle::ReportedLoad,
         steadfast::throttle::Mode,
         Throttle<Svc, AnyError>,
         ThrottleFuture<Fut, AnyError>,
@@ -207,6 +209,7 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
     send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
+    send_sync_debug::<EndpointLoadMetrics>();
     assert_eq!(size_of::<HttpClassifier>(), 0);
     small::<CustomHttpClassifier>(size_of::<usize>());
     // A refusal is as large as two of them.
