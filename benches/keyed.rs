@@ -32,7 +32,8 @@ use std::{
 
 use governor::{Quota, RateLimiter};
 use steadfast::{
-    Error, bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, keyed::by_ref,
+    Error, bulkhead::BulkheadLayer, circuit_breaker::CircuitBreakerLayer, classify::AnyError,
+    keyed::by_ref, throttle::ThrottleLayer,
 };
 use tower::{Layer, Service};
 
@@ -139,6 +140,15 @@ fn breaker<K: BenchKey>(keys: &'static [K]) -> Calls {
     calls
 }
 
+/// None of whose calls has been refused.
+fn throttle<K: BenchKey>(keys: &'static [K]) -> Calls {
+    let key = by_ref(|key: &&'static K| -> &K::Part { (*key).borrow() });
+    let layer = ThrottleLayer::builder(AnyError)
+        .keyed(10 * KEYS, key)
+        .build();
+    layered(keys, layer.expect("there is room for keys"))
+}
+
 /// Nanoseconds per call: of one thread, and of two at once.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
@@ -192,6 +202,7 @@ fn compare<K: BenchKey>(what: &str, keys: &'static [K]) -> bool {
         ("governor", governor(keys)),
         ("keyed breaker", breaker(keys)),
         ("keyed bulkhead", bulkhead(keys)),
+        ("keyed throttle", throttle(keys)),
     ];
     let mut costs = all.each_ref().map(|_| Cost::MOST);
     for _ in 0..ROUNDS {

@@ -27,7 +27,10 @@
 
 use std::time::Duration;
 
-use crate::origin::{self, Origin};
+use crate::{
+    origin::{self, Origin},
+    reported::ReportedLoad,
+};
 
 /// What the result of a call says about the service that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +188,15 @@ pub trait Classify<Res, Err> {
     fn classify_timed_out(&self, error: &Err) -> Verdict {
         let _ = error;
         Failure::timeout().into()
+    }
+
+    /// What a response says of the load of the service, to a layer that was told to
+    /// [heed](crate::throttle::ThrottleBuilder::heed_load) it.
+    #[doc(hidden)]
+    #[inline]
+    fn reported_load(&self, response: &Res) -> Option<ReportedLoad> {
+        let _ = response;
+        None
     }
 }
 

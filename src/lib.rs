@@ -109,6 +109,7 @@ pub mod telemetry;
 mod mode;
 mod origin;
 pub mod context;
+mod reported;
 pub mod classify;
 pub mod until;
 mod oneshot;

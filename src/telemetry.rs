@@ -27,6 +27,11 @@
 //! | `steadfast_adaptive_latency_seconds` | gauge | | the latency that the algorithm was told last |
 //! | `steadfast_adaptive_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
 //! | `steadfast_adaptive_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
+//! | `steadfast_adaptive_rate_limit` | gauge | | calls a second by which calls are spaced, as of the last one; 0 while they are not |
+//! | `steadfast_adaptive_rate_waiting` | gauge | | calls that wait for their turn |
+//! | `steadfast_adaptive_rate_lowered_total` | counter | | throttling answers that lowered the rate |
+//! | `steadfast_adaptive_rate_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
+//! | `steadfast_adaptive_rate_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
 //! | `steadfast_load_shed_load` | gauge | `signal` | load of a server as a ratio to its target, by `in_flight`, `queueing_delay`, `runtime_lag`, `cpu`, or the name of a gauge |
 //! | `steadfast_load_shed_shed_share` | gauge | | share of all calls that is to be shed |
 //! | `steadfast_load_shed_shed_total` | counter | `criticality` | calls shed, and those that only would have been, by `critical_plus`, `critical`, `sheddable_plus` or `sheddable` |
@@ -38,6 +43,7 @@
 //! | `steadfast_retry_stopped_total` | counter | `reason` | failures that were not tried again, by why |
 //! | `steadfast_throttle_reject_probability` | gauge | `criticality` | with which probability a request was refused, as of the last one; not where there are keys |
 //! | `steadfast_throttle_requests_total` | counter | `counted` | requests in the formula, by what they count as: `accepted`, `overloaded`, or `refused` here |
+//! | `steadfast_throttle_held_back_total` | counter | | calls refused, beyond the formula, because the service reports that it is overloaded; and those that only would have been |
 //! | `steadfast_throttle_mode` | gauge | `mode` | 1 for the mode the throttle is in, 0 for the others |
 //! | `steadfast_throttle_spared_total` | counter | | calls that passed a throttle which only observes, and would else have been refused |
 //! | `steadfast_timeout_limit_seconds` | gauge | | the limit that follows how long calls take |
@@ -55,17 +61,17 @@
 //!
 //! The keys themselves are on no metric: they are many, and chosen by others.
 //!
-//! `layer` is `adaptive`, `circuit_breaker`, `bulkhead`, `load_shed`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
+//! `layer` is `adaptive`, `adaptive_rate`, `circuit_breaker`, `bulkhead`, `load_shed`, `retry`, `throttle`, `timeout`, `body_timeout` (which counts bodies),
 //! `deadline` or `propagate`. `criticality` is `all` where they are counted together. `header` is `grpc-timeout`, `timeout`, `envoy-timeout`, `grpc-attempts`,
 //! `attempt` or `criticality`. `outcome` is one of
 //!
 //! | outcome | meaning | told by |
 //! |---|---|---|
-//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, circuit breaker, retry, throttle |
+//! | `success`, `failure`, `ignored` | judged so by the layer's classifier | adaptive, adaptive rate, circuit breaker, retry, throttle |
 //! | `completed` | the inner service answered, well or not | bulkhead, load shedding, timeout, body timeout, deadline, propagate |
 //! | `timed_out` | given up by this layer | timeout, body timeout, deadline, propagate |
-//! | `rejected` | refused by this layer | adaptive, circuit breaker, bulkhead, load shedding, throttle, timeout, deadline, propagate |
-//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, circuit breaker, load shedding, retry, throttle |
+//! | `rejected` | refused by this layer | adaptive, adaptive rate, circuit breaker, bulkhead, load shedding, throttle, timeout, deadline, propagate |
+//! | `rejected_below` | refused by a layer below; says nothing about the service | adaptive, adaptive rate, circuit breaker, load shedding, retry, throttle |
 //! | `abandoned` | dropped by the caller before the end | all |
 //! | `abandoned_late` | dropped after its deadline or its slow bound, so counted as a failure | adaptive (by the deadline alone), circuit breaker, throttle (where it counts time-outs) |
 //! | `panicked` | the inner service panicked | all |

@@ -12,6 +12,7 @@ use crate::{
     classify::{Classify, Judgement, Verdict, judge},
     error::{FromRejected, Rejected},
     origin,
+    reported::ReportedLoad,
     telemetry::Ending,
     until::{Guard, Until},
 };
@@ -27,6 +28,12 @@ pub(crate) trait Call {
 
     /// The call was found pending: to drop it is to abandon it.
     fn pending(&mut self);
+
+    /// The response says so much of the service's load.
+    #[inline]
+    fn reported(&mut self, load: ReportedLoad) {
+        let _ = load;
+    }
 
     fn end(&mut self, judgement: Judgement);
 }
@@ -126,6 +133,11 @@ impl<F, C, U, A: Call, R: Refusal> Watched<F, C, U, A, R> {
                     return Poll::Pending;
                 };
                 let judgement = judge(classifier, &result);
+                if let Ok(response) = &result
+                    && let Some(load) = classifier.reported_load(response)
+                {
+                    call.reported(load);
+                }
                 match result {
                     Ok(response)
                         if judgement.is_success() && until.lasts(&response, classifier) =>

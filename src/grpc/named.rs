@@ -12,7 +12,7 @@ use crate::{
     http::{AnswerRefusals, BodyTimeout, LoadReport, Replay},
     load_shed::LoadShed,
     retry::Retry,
-    throttle::{KeyedThrottle, Throttle},
+    throttle::{KeyedThrottle, Throttle, rate::AdaptiveRate},
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
@@ -28,6 +28,7 @@ macro_rules! keep_name {
 
 keep_name! {
     Adaptive<S, C, F, U, D>;
+    AdaptiveRate<S, C, U>;
     AnswerRefusals<S, A>;
     BackPressureCircuitBreaker<S, C, U>;
     BodyTimeout<S, E>;

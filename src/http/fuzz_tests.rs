@@ -4,8 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{field, rate_limit, retry_after};
-use crate::fuzz_tests::{Bytes, is_digits};
+use super::{EndpointLoadMetrics, field, rate_limit, retry_after};
+use crate::{
+    context::Criticality,
+    fuzz_tests::{Bytes, is_digits},
+};
 
 /// The time on the clock, which is asked only where the answer has none of its own.
 const WALL: Duration = Duration::from_secs(1_700_000_000);
@@ -135,5 +138,65 @@ fn fuzz_customary_rate_limit() {
             model.filter(|_| is_used_up)
         );
         read.is_some()
+    });
+}
+
+/// By the grammar: every number that is of interest, or nothing.
+fn metrics(text: &str) -> Option<Vec<(&str, f64)>> {
+    let mut found = Vec::new();
+    for metric in text.strip_prefix("TEXT ")?.split(',') {
+        let (name, number) = metric.split_once('=')?;
+        let is_admitted = ["critical_plus", "critical", "sheddable_plus", "sheddable"]
+            .iter()
+            .any(|class| name == format!("named_metrics.admitted.{class}"));
+        if !is_admitted && name != "application_utilization" && name != "cpu_utilization" {
+            continue;
+        }
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        if !is_digits(whole) || !is_digits(fraction) || found.iter().any(|(it, _)| *it == name) {
+            return None;
+        }
+        found.push((name, number.parse().unwrap()));
+    }
+    Some(found)
+}
+
+#[test]
+fn fuzz_endpoint_load_metrics() {
+    let seeds = &[
+        "TEXT application_utilization=1.25",
+        "TEXT cpu_utilization=0.5,mem_utilization=0.25,utilization.disk=0.1",
+        "TEXT application_utilization=0,cpu_utilization=7",
+        "TEXT application_utilization=2,named_metrics.admitted.critical=0.5,named_metrics.x=-1e3",
+        "TEXT application_utilization=3,named_metrics.admitted.sheddable=9,cpu_utilization=1",
+        "TEXT application_utilization=1,application_utilization=1",
+    ];
+    let telling = b"0123456789.,= TEXT-+e\xff";
+    Bytes { seeds, telling }.fuzz(|bytes| {
+        let Some(headers) = headers("endpoint-load-metrics", bytes) else {
+            return false;
+        };
+        let load = EndpointLoadMetrics.load(&headers);
+        // What is of no interest may be no text.
+        let text = String::from_utf8_lossy(bytes);
+        let model = metrics(text.trim_matches([' ', '\t']));
+        let number = |name: &str| {
+            let all = model.iter().flatten();
+            all.copied().find(|(it, _)| *it == name).map(|(_, it)| it)
+        };
+        let (application, cpu) = (number("application_utilization"), number("cpu_utilization"));
+        let utilization = match (application, cpu) {
+            (None | Some(0.0), Some(cpu)) => Some(cpu),
+            (application, _) => application,
+        };
+        let expected = utilization.filter(|it| it.is_finite());
+        assert_eq!(load.map(|load| load.utilization()), expected);
+        let Some(load) = load else { return false };
+        for criticality in Criticality::ALL {
+            let name = format!("named_metrics.admitted.{}", criticality.as_str());
+            let share = number(&name).map(|share| share.min(1.0));
+            assert_eq!(load.admitted(criticality), share);
+        }
+        true
     });
 }

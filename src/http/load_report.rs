@@ -7,22 +7,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use pin_project::pin_project;
 use tower::{Layer, Service};
 
+use super::endpoint_load::HEADER;
 use crate::{context::Criticality, load_shed::LoadShedHandle};
-
-/// That of the Open Request Cost Aggregation (ORCA), of xDS.
-const HEADER: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 
 /// Has every response say how loaded the server is, so that callers and balancers send elsewhere, or not at
 /// all, what would be shed: **above what answers refusals**, for these are to say it, too.
 ///
-/// The header is `endpoint-load-metrics` in its text format, as Envoy reads it to weigh the servers of a
-/// cluster: `application_utilization` is the [load](LoadShedHandle::load), and `named_metrics` are the share
-/// that is shed, `shed_share`, and the share of the calls of each criticality that passes, such as
-/// `admitted.sheddable`. One that the service has written stays as it is. It takes two allocations a response.
+/// The header is `endpoint-load-metrics`, of the Open Request Cost Aggregation (ORCA), in its text format, as
+/// Envoy reads it to weigh the servers of a cluster: `application_utilization` is the
+/// [utilization](LoadShedHandle::utilization), above 1 while the server is asked for more than it can do.
+/// `named_metrics` are the share that is shed, `shed_share`; the [`load`](LoadShedHandle::load) by its
+/// signals; and the share of the calls of each criticality that passes, such as `admitted.sheddable`. One that
+/// the service has written stays as it is. It takes two allocations a response.
+///
+/// Of our callers a throttle [heeds](crate::throttle::ThrottleBuilder::heed_load) it.
 ///
 /// # Example
 ///
@@ -134,11 +136,13 @@ where
 fn report(handle: &LoadShedHandle) -> HeaderValue {
     // Finite, or it would be no number to who reads it.
     let load = handle.load().min(1e6);
+    let utilization = handle.utilization();
     let admitted = Criticality::ALL.map(|class| handle.admitted_share(class));
     let [critical_plus, critical, sheddable_plus, sheddable] = admitted;
     let text = format!(
-        "TEXT application_utilization={load:.3},\
+        "TEXT application_utilization={utilization:.3},\
          named_metrics.shed_share={:.3},\
+         named_metrics.load={load:.3},\
          named_metrics.admitted.critical_plus={critical_plus:.3},\
          named_metrics.admitted.critical={critical:.3},\
          named_metrics.admitted.sheddable_plus={sheddable_plus:.3},\

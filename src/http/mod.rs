@@ -88,6 +88,7 @@ mod answer;
 mod body;
 mod classifier;
 mod custom;
+mod endpoint_load;
 mod field;
 #[cfg(all(test, not(steadfast_loom)))]
 mod fuzz_tests;
@@ -114,6 +115,7 @@ pub use body::{
 };
 pub use classifier::HttpClassifier;
 pub use custom::{CustomHttpClassifier, HttpClassifierBuilder, StatusRange};
+pub use endpoint_load::EndpointLoadMetrics;
 pub use health_checks::{HealthChecks, is_health_check};
 pub use idempotent::{Idempotent, IdempotentBodyless, is_idempotent, is_safe_to_retry, retry};
 pub use load_classifier::HttpLoadClassifier;

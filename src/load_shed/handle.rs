@@ -39,6 +39,22 @@ impl LoadShedHandle {
         self.sampled().load()
     }
 
+    /// Of how much of what it can do the server is asked: of twice as much, where half of the calls are to
+    /// be shed. While none is, it is the [load](Self::load), at most 1.
+    ///
+    /// So above 1 it is as the calls go, however the signals grow with them; what is known of that is at most
+    /// 1,000.
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        let shared = self.sampled();
+        let admitted = shared.admitted_share_of_all();
+        if admitted < 1.0 {
+            1.0 / admitted.max(0.001)
+        } else {
+            shared.load().min(1.0)
+        }
+    }
+
     /// Which share of all calls is to be shed, those of them that pass nevertheless included.
     #[must_use]
     pub fn shed_share(&self) -> f64 {

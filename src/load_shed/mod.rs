@@ -21,7 +21,8 @@
 //! comes from headers only where they are [trusted](crate::deadline).
 //!
 //! **Who is told.** Those refused are, and with a [`LoadReport`](crate::http::LoadReportLayer) whoever is
-//! answered over HTTP: how loaded the server is, and what would pass.
+//! answered over HTTP: how loaded the server is, and what would pass. A [throttle](crate::throttle#reports) of a
+//! caller's heeds that before it sends.
 //!
 //! **A service that is not ready.** By default readiness is the inner service's, and calls wait for it. With
 //! [a bound](LoadShedBuilder::refuse_unready_after) they are refused once it has lasted too long, or at once.

@@ -347,6 +347,11 @@ impl Shared {
         f64::from_bits(self.shown.shed.load(Relaxed))
     }
 
+    /// Which share of all calls passes, those that would be shed included.
+    pub(super) fn admitted_share_of_all(&self) -> f64 {
+        1.0 - self.shed_share() * (1.0 - self.min_admitted_share)
+    }
+
     pub(super) fn in_flight(&self) -> u64 {
         self.shown.in_flight.load(Relaxed)
     }

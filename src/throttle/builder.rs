@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KeyedThrottleBuilder, Mode, ThrottleLayer,
+    Heeding, KeyedThrottleBuilder, Mode, ThrottleLayer,
     settings::{Kinds, Settings},
 };
 use crate::{classify::FailureKind, error::InvalidSetting, keyed::Key, until::Answered};
@@ -96,6 +96,29 @@ impl<C, U> ThrottleBuilder<C, U> {
     pub const fn by_criticality(mut self, by_criticality: bool) -> Self {
         self.settings.by_criticality = by_criticality;
         self
+    }
+
+    /// Has the throttle heed what the service's answers say of its load, as `read` does: over HTTP an
+    /// [`EndpointLoadMetrics`](crate::http::EndpointLoadMetrics). Default: it does not.
+    ///
+    /// While the service says that it is asked for more than it can do, calls are refused with no less a
+    /// probability than leaves what it can do and a tenth more, the [least
+    /// critical](super#reports) first. No more than the [cap](Self::max_probability), and not for longer than a
+    /// second after the last report. Have it believed only of a service that is believed.
+    pub fn heed_load<R>(self, read: R) -> ThrottleBuilder<Heeding<C, R>, U> {
+        let settings = Settings {
+            heeds_load: true,
+            ..self.settings
+        };
+        let classifier = Heeding {
+            classifier: self.classifier,
+            read,
+        };
+        ThrottleBuilder {
+            settings,
+            classifier,
+            until: self.until,
+        }
     }
 
     /// What the throttle may do by itself, until [told otherwise](super::ThrottleHandle::set_mode).

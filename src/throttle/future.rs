@@ -20,6 +20,7 @@ use crate::{
     error::{FromRejected, Reason, Rejected},
     origin,
     pooled::PooledArc,
+    reported::ReportedLoad,
     telemetry::{Course, Ending},
     time::{self, Instant},
     until::{Answered, Until},
@@ -94,7 +95,7 @@ impl<P: Deref<Target = Shared>> Call<P> {
         if self.pass != Pass::Unwatched {
             shared.telemetry.ended(ending);
         }
-        if let (Pass::Counted(class), Some(counted)) = (self.pass, counted) {
+        if let (Pass::Counted(class, _), Some(counted)) = (self.pass, counted) {
             shared.count(class, counted, shared.nanos_now());
         }
     }
@@ -131,6 +132,12 @@ impl<P: Deref<Target = Shared>> watched::Call for Call<P> {
         self.course.called();
         if self.counts_timeouts() && self.deadline.is_none() {
             self.deadline = Context::current().deadline();
+        }
+    }
+
+    fn reported(&mut self, load: ReportedLoad) {
+        if let Pass::Counted(class, sent) = self.pass {
+            self.shared.heed(class, sent, &load);
         }
     }
 

@@ -79,7 +79,7 @@ pub struct ThrottleSnapshot {
     pub requests: u64,
     /// Those of them that the service accepted.
     pub accepts: u64,
-    /// With which probability the next one is refused, where the throttle is not
-    /// [disabled](Mode::Disabled).
+    /// With which probability the next one is refused, by the formula or for what the service
+    /// [reports](super#reports), where the throttle is not [disabled](Mode::Disabled).
     pub reject_probability: f64,
 }

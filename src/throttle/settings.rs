@@ -20,6 +20,7 @@ pub(super) struct Settings {
     pub(super) minimum_rate: f64,
     pub(super) not_accepted: Kinds,
     pub(super) by_criticality: bool,
+    pub(super) heeds_load: bool,
     pub(super) mode: Mode,
     pub(super) seed: Option<u64>,
 }
@@ -33,6 +34,7 @@ impl Settings {
         minimum_rate: 1.0,
         not_accepted: Kinds::NONE.with(FailureKind::Overload),
         by_criticality: true,
+        heeds_load: false,
         mode: Mode::Enabled,
         seed: None,
     };

@@ -4,15 +4,17 @@ use std::{iter, ops::Deref};
 
 use super::{
     Mode,
+    reports::{Reports, Sent},
     rule::Rule,
     settings::{Counted, Kinds, Settings},
-    statistics::Statistics,
+    statistics::{Asked, Statistics},
 };
 use crate::{
     context::{Context, Criticality},
     error::{InvalidSetting, Reason},
     keyed::Rest,
     mode::Switch,
+    reported::ReportedLoad,
     rng::Rng,
     sync::ConstArc,
     telemetry::{Counter, Ending, Gauge, Telemetry},
@@ -25,6 +27,8 @@ use crate::{
 pub(super) struct Shared {
     /// Of each criticality, or one of all.
     classes: Box<[Statistics]>,
+    /// Where they are heeded.
+    reports: Option<Box<Reports>>,
     around: ConstArc<Around>,
 }
 
@@ -37,6 +41,8 @@ pub(super) struct Around {
     rule: Rule,
     pub(super) not_accepted: Kinds,
     is_by_criticality: bool,
+    /// Where reports are heeded, with which probability at most a call is held back for them.
+    heeds: Option<f64>,
     epoch: Epoch,
     rng: Rng,
     metrics: Metrics,
@@ -47,7 +53,7 @@ pub(super) struct Around {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
     /// It counts, in this class.
-    Counted(u8),
+    Counted(u8, Sent),
     /// It would have been refused, and has been counted so.
     Spared,
     /// The throttle is disabled.
@@ -74,6 +80,7 @@ impl Shared {
         let statistics = iter::repeat_with(|| Statistics::new(&around.rule));
         Self {
             classes: statistics.take(classes).collect(),
+            reports: around.heeds.map(|cap| Box::new(Reports::new(cap))),
             around: around.clone(),
         }
     }
@@ -87,7 +94,7 @@ impl Shared {
         }
         let class = self.class_of(|| Context::current().criticality());
         if self.class(class).is_clear() {
-            return Some(Pass::Counted(class));
+            return Some(Pass::Counted(class, Sent::ALL));
         }
         self.weigh(class, mode)
     }
@@ -97,18 +104,46 @@ impl Shared {
     fn weigh(&self, class: u8, mode: Mode) -> Option<Pass> {
         let now = self.nanos_now();
         let statistics = self.class(class);
-        let (passes, probability) = statistics.ask(&self.rule, now, || self.rng.draw());
+        let share = self.share(class, now);
+        let (asked, probability) = statistics.ask(&self.rule, 1.0 - share, now, || self.rng.draw());
         self.metrics.show(class, probability);
-        if passes {
-            return Some(Pass::Counted(class));
+        match asked {
+            // One that only observes sends all.
+            Asked::Passes if mode == Mode::ObserveOnly => {
+                return Some(Pass::Counted(class, Sent::ALL));
+            }
+            Asked::Passes => return Some(Pass::Counted(class, Sent::new(share))),
+            Asked::Refused => self.metrics.requests[Counted::Refused as usize].increment(1),
+            Asked::HeldBack => self.metrics.held_back.increment(1),
         }
-        self.metrics.requests[Counted::Refused as usize].increment(1);
         if mode == Mode::ObserveOnly {
             self.metrics.spared.increment(1);
             self.telemetry.spared(Reason::Throttled);
             return Some(Pass::Spared);
         }
         None
+    }
+
+    /// Which share of the calls of a class is sent, as far as the service's reports go.
+    fn share(&self, class: u8, now: u64) -> f64 {
+        match &self.reports {
+            Some(reports) => reports.share(class, now),
+            None => 1.0,
+        }
+    }
+
+    /// Heeds what an answer says of the service's load, to a call when this share was sent.
+    #[inline(never)]
+    pub(super) fn heed(&self, class: u8, sent: Sent, load: &ReportedLoad) {
+        if let Some(reports) = &self.reports {
+            let now = self.nanos_now();
+            let criticality = self
+                .is_by_criticality
+                .then(|| Criticality::ALL[usize::from(class)]);
+            if reports.heed(class, criticality, sent.share(), load, now) < 1.0 {
+                self.class(class).mark(now);
+            }
+        }
     }
 
     #[inline]
@@ -126,17 +161,25 @@ impl Shared {
     /// The requests of a criticality, and with which probability the next is refused.
     pub(super) fn look(&self, criticality: Criticality) -> (Requests, f64) {
         let class = self.class_of(|| criticality);
-        self.class(class).look(&self.rule, self.nanos_now())
+        self.look_at(class, self.nanos_now())
+    }
+
+    fn look_at(&self, class: u8, now: u64) -> (Requests, f64) {
+        let (requests, probability) = self.class(class).look(&self.rule, now);
+        (requests, probability.max(1.0 - self.share(class, now)))
     }
 
     pub(super) fn forget(&self) {
         self.classes.iter().for_each(Statistics::forget);
+        if let Some(reports) = &self.reports {
+            reports.forget();
+        }
     }
 
     /// Whether a new throttle would be as good at `now`.
     pub(super) fn rest(&self, now: u64) -> Rest {
-        let refuses = |class: &Statistics| class.look(&self.rule, now).1 > 0.0;
-        if self.classes.iter().any(refuses) {
+        let refuses = |class| self.look_at(class, now).1 > 0.0;
+        if (0..self.classes.len() as u8).any(refuses) {
             Rest::Matters
         } else {
             Rest::AtRest
@@ -159,6 +202,7 @@ impl Around {
             rule,
             not_accepted: settings.not_accepted,
             is_by_criticality: settings.by_criticality,
+            heeds: settings.heeds_load.then_some(settings.max_probability),
             epoch: Epoch::start(),
             rng: Rng::new(settings.seed),
             metrics: Metrics::new(&telemetry, by_criticality),
@@ -186,6 +230,7 @@ struct Metrics {
     /// By class; none where there are keys.
     probability: Box<[Gauge]>,
     requests: [Counter; Counted::ALL.len()],
+    held_back: Counter,
     spared: Counter,
 }
 
@@ -201,6 +246,7 @@ impl Metrics {
                 None => Box::default(),
             },
             requests: telemetry.counters("steadfast_throttle_requests_total", "counted", counted),
+            held_back: telemetry.counter("steadfast_throttle_held_back_total"),
             spared: telemetry.counter("steadfast_throttle_spared_total"),
         }
     }

@@ -9,6 +9,16 @@ use crate::{
     window::{RequestWindow, Requests},
 };
 
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Passes,
+    /// By the rule.
+    Refused,
+    /// For what is known otherwise.
+    HeldBack,
+}
+
 /// The requests in the window, and when the service last said that it had too many.
 #[derive(Debug)]
 pub(super) struct Statistics {
@@ -43,20 +53,43 @@ impl Statistics {
         }
     }
 
-    /// Whether a request passes, and with which probability it would not. `draw` gives a number uniform
-    /// over all of `u64`. What does not pass is counted.
+    /// What becomes of a request, and with which probability it would not pass, where that is `least` at
+    /// least. `draw` gives a number uniform over all of `u64`. What the rule refuses is counted.
     #[inline]
-    pub(super) fn ask(&self, rule: &Rule, now: u64, draw: impl FnOnce() -> u64) -> (bool, f64) {
+    pub(super) fn ask(
+        &self,
+        rule: &Rule,
+        least: f64,
+        now: u64,
+        draw: impl FnOnce() -> u64,
+    ) -> (Asked, f64) {
         let window = self.window.at(now);
-        let probability = match window.unless_clear() {
+        if least > 0.0 {
+            window.mark(); // or it may be clear by now, and nobody asks
+        }
+        let by_rule = match window.unless_clear() {
             Some(requests) => self.judge(rule, requests, now),
             None => 0.0,
         };
-        let passes = probability == 0.0 || !is_among(probability, draw());
-        if !passes {
-            window.refuse();
+        let probability = by_rule.max(least);
+        if probability == 0.0 {
+            return (Asked::Passes, 0.0);
         }
-        (passes, probability)
+        let draw = draw();
+        let asked = if is_among(by_rule, draw) {
+            window.refuse();
+            Asked::Refused
+        } else if is_among(least, draw) {
+            Asked::HeldBack
+        } else {
+            Asked::Passes
+        };
+        (asked, probability)
+    }
+
+    /// Has it not be [clear](Self::is_clear) for a while.
+    pub(super) fn mark(&self, now: u64) {
+        self.window.at(now).mark();
     }
 
     fn judge(&self, rule: &Rule, requests: Requests, now: u64) -> f64 {

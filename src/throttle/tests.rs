@@ -5,12 +5,15 @@ use std::time::Duration;
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{
+    reports::{Reports, Sent},
     rule::{Rule, is_among},
     settings::{Counted, Kinds, Settings},
-    statistics::Statistics,
+    statistics::{Asked, Statistics},
 };
 use crate::{
     classify::{Failure, FailureKind, Judgement, Verdict},
+    context::Criticality,
+    reported::ReportedLoad,
     window::Requests,
 };
 
@@ -97,8 +100,9 @@ proptest! {
                 None => {
                     let (_, expected) = statistics.look(&rule, now);
                     let is_refused = expected > 0.0 && is_among(expected, draw);
-                    let asked = statistics.ask(&rule, now, || draw);
-                    prop_assert_eq!(asked, (!is_refused, expected));
+                    let asked = statistics.ask(&rule, 0.0, now, || draw);
+                    let outcome = if is_refused { Asked::Refused } else { Asked::Passes };
+                    prop_assert_eq!(asked, (outcome, expected));
                     if !is_refused {
                         continue;
                     }
@@ -119,6 +123,112 @@ proptest! {
             prop_assert!(refused == 0 || !statistics.is_clear());
         }
     }
+}
+
+fn load(utilization: f64) -> ReportedLoad {
+    ReportedLoad::new(utilization).unwrap()
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    /// A service that is offered so many times what it can do, and tells late.
+    #[test]
+    fn reports_have_just_too_much_be_sent_however_late_they_come(
+        offered in 1.2..10_f64,
+        round_trip in 0..300_usize,
+    ) {
+        let reports = Reports::new(0.99);
+        // What was sent, every millisecond.
+        let mut sent = Vec::new();
+        for now in 0..10_000_usize {
+            let share = reports.share(0, now as u64 * MS);
+            sent.push(share);
+            if now >= round_trip {
+                let then = sent[now - round_trip];
+                let utilization = load(offered * then);
+                reports.heed(0, None, Sent::new(then).share(), &utilization, now as u64 * MS);
+            }
+        }
+        for share in &sent[3_000..] {
+            let utilization = offered * share;
+            prop_assert!((1.07..1.13).contains(&utilization), "{utilization}");
+        }
+        // It comes there from above.
+        let least = sent.iter().copied().fold(1.0, f64::min);
+        prop_assert!(offered * least > 1.05, "{}", offered * least);
+    }
+
+    #[test]
+    fn whatever_is_reported_the_least_share_is_sent_and_all_a_second_later(
+        cap in 0.01..=0.99,
+        all in prop::collection::vec(
+            (0..4_u8, 0..=u8::MAX, prop_oneof![0.0..10.0, 0.0..f64::MAX], 0.0..=1.0, 0..SECOND),
+            1..100,
+        ),
+    ) {
+        let reports = Reports::new(cap);
+        let mut now = 0;
+        for (class, share, utilization, admitted, later) in all {
+            now += later;
+            let criticality = Criticality::ALL[usize::from(class)];
+            let report = load(utilization).with_admitted(criticality, admitted);
+            let criticality = (share % 2 == 0).then_some(criticality);
+            let sent = f64::from(share) / 255.0;
+            let passes = reports.heed(class, criticality, sent, &report, now);
+            prop_assert!((1.0 - cap..=1.0).contains(&passes), "{passes}");
+            prop_assert_eq!(reports.share(class, now), passes);
+            prop_assert_eq!(reports.share(class, now + SECOND - 1), passes);
+            prop_assert_eq!(reports.share(class, now + SECOND), 1.0);
+        }
+    }
+}
+
+#[test]
+fn where_only_the_utilization_is_reported_the_most_critical_calls_fit_first() {
+    let reports = Reports::new(0.99);
+    // A third of each; in all three times as much as fits, so that the last two do not.
+    for now in 1..2_000 {
+        for class in 0..3 {
+            let sent = reports.share(class, now * MS);
+            let of_all: f64 = (0..3).map(|class| reports.share(class, now * MS)).sum();
+            // What is sent of a class is what is answered of it.
+            if (now as f64 * sent).fract() < sent {
+                reports.heed(class, None, sent, &load(of_all), now * MS);
+            }
+        }
+    }
+    let shares = [0, 1, 2].map(|class| reports.share(class, 2_000 * MS));
+    assert!(shares[0] > 0.99, "{shares:?}");
+    assert!(shares[1] < 0.2 && shares[2] < 0.05, "{shares:?}");
+}
+
+#[test]
+fn what_the_service_says_of_a_criticality_goes_before() {
+    let reports = Reports::new(0.9);
+    let report = load(3.0)
+        .with_admitted(Criticality::CriticalPlus, 1.0)
+        .with_admitted(Criticality::Critical, 0.5)
+        .with_admitted(Criticality::Sheddable, 0.0);
+    let now = 10 * SECOND;
+    let heed = |class: usize| {
+        let criticality = Criticality::ALL[class];
+        reports.heed(class as u8, Some(criticality), 1.0, &report, now)
+    };
+    assert_eq!([heed(0), heed(1)], [1.0, 0.55]);
+    assert!((heed(3) - 0.1).abs() < 1e-9);
+    assert_eq!(reports.share(2, now), 1.0, "no word of these yet");
+}
+
+#[test]
+fn a_share_that_was_sent_is_told_within_a_hundredth() {
+    for hundredths in 1..=100_u32 {
+        let share = f64::from(hundredths) / 100.0;
+        let told = Sent::new(share).share();
+        assert!((told / share - 1.0).abs() < 0.011, "{share}: {told}");
+    }
+    assert_eq!(Sent::new(1.0), Sent::ALL);
+    assert_eq!(Sent::ALL.share(), 1.0);
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl RequestsAt<'_> {
         self.window.refused.set(self.turn);
     }
 
+    /// Has the window not be [clear](RequestWindow::is_clear) for as long as it is.
+    pub(crate) fn mark(self) {
+        self.window.refused.set(self.turn);
+    }
+
     /// What the window holds.
     #[inline]
     pub(crate) fn requests(self) -> Requests {

@@ -27,7 +27,7 @@ use steadfast::{
     load_shed::{self, LoadShedLayer},
     partitions::Partitions,
     retry::RetryLayer,
-    throttle::{self, ThrottleLayer},
+    throttle::{self, ThrottleLayer, rate::AdaptiveRateLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::Instant;
@@ -205,6 +205,8 @@ where
     assert_free("throttle", throttle().build().unwrap().layer(inner.clone()));
     let keyed = throttle().keyed(100, |req: &u32| req % 10).build().unwrap();
     assert_free("keyed throttle", keyed.layer(inner.clone()));
+    let rate = AdaptiveRateLayer::new(AnyError);
+    assert_free("adaptive rate", rate.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
         Budget::concurrent(8),
@@ -323,6 +325,31 @@ fn a_call_that_waits_in_a_queue_or_is_refused_there_allocates_nothing() {
 }
 
 #[test]
+fn a_call_that_waits_for_its_turn_allocates_nothing() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    let overloaded = |_: Result<&u32, &Error>| Failure::overload().into();
+    let rate = AdaptiveRateLayer::builder(overloaded).max_wait(secs(10));
+    let mut service = rate
+        .build()
+        .unwrap()
+        .layer(service_fn(|req| ready(Ok(req))));
+    let mut wait = |calls: u32| {
+        runtime.block_on(async {
+            for _ in 0..calls {
+                service.call(0).await.unwrap();
+            }
+            Instant::now()
+        })
+    };
+    let began = wait(100);
+    let mut ended = began;
+    let allocated = measure(|| ended = wait(100));
+    assert_eq!(allocated, AllocationInfo::default());
+    assert_eq!((ended - began).as_secs(), 200, "each has waited");
+}
+
+#[test]
 fn a_call_that_fails_allocates_nothing() {
     let mut calls = 0;
     // Not all of them, or breakers would trip.
@@ -393,6 +420,10 @@ fn a_call_that_is_refused_allocates_nothing() {
         assert_free("throttled", throttle.layer(inner));
         let snapshot = throttle.handle().snapshot(Criticality::Critical);
         assert_eq!(snapshot.reject_probability, 0.9);
+        let rate = AdaptiveRateLayer::builder(overloaded).mode(mode);
+        let rate = rate.build().unwrap();
+        assert_free("adaptive rate", rate.layer(inner));
+        assert!(rate.handle().snapshot().rate.is_some());
     }
 
     let full = BulkheadLayer::new(0);

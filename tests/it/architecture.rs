@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the top down.
-const CORE: [&str; 22] = [
+const CORE: [&str; 23] = [
     "error",
     "foreign",
     "sync",
@@ -22,6 +22,7 @@ const CORE: [&str; 22] = [
     "mode",
     "origin",
     "context",
+    "reported",
     "classify",
     "until",
     "oneshot",
@@ -48,7 +49,7 @@ const LAYERS: [&str; 8] = [
 const INTEGRATION: [&str; 6] = ["axum", "builder", "grpc", "http", "run", "sim"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 52] = [
+const PURE: [&str; 60] = [
     "window/",
     "backoff",
     "permits/",
@@ -79,10 +80,18 @@ const PURE: [&str; 52] = [
     "circuit_breaker/trip.rs",
     "circuit_breaker/word.rs",
     "retry/policy.rs",
+    "throttle/rate/cubic.rs",
+    "throttle/rate/learner.rs",
+    "throttle/rate/measured.rs",
+    "throttle/rate/pace.rs",
+    "throttle/rate/settings.rs",
+    "throttle/reports.rs",
     "throttle/rule.rs",
     "throttle/settings.rs",
     "throttle/statistics.rs",
+    "reported.rs",
     "classify.rs",
+    "http/endpoint_load.rs",
     "http/field.rs",
     "http/hint.rs",
     "http/rate_limit.rs",
@@ -346,9 +355,10 @@ fn every_service_keeps_the_name_that_tonic_routes_by() {
 
 /// Who may take a lock: those who wait in a queue, bring a new key, change the state of a breaker or the
 /// mode of a layer, or look at it, or at a limit; those who send a body that another may be sending too; and,
-/// without waiting for it, who completes a sample of a limit or begins a slice of a window. Who changes a
-/// limit that is divided waits for another who does.
-const LOCKS: [(&str, &[&str]); 12] = [
+/// without waiting for it, who completes a sample of a limit or begins a slice of a window, or whose answer
+/// lets a rate grow, or reports a load; those whose answer lowers it. Who changes a limit that is divided waits
+/// for another who does.
+const LOCKS: [(&str, &[&str]); 13] = [
     (
         "adaptive/limiter.rs",
         &["sample_call", "sample_window", "intervene", "look"],
@@ -383,7 +393,11 @@ const LOCKS: [(&str, &[&str]); 12] = [
     ),
     ("window/quantile.rs", &["turn"]),
     ("load_shed/shared.rs", &["sample"]),
-    ("mode.rs", &["set"]),
+    (
+        "throttle/rate/learner.rs",
+        &["throttled", "grow", "forget_at", "forget"],
+    ),
+    ("throttle/reports.rs", &["heed", "forget"]),
 ];
 
 #[test]

@@ -161,6 +161,8 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         ThrottleBuilder<AnyError>,
         ThrottleHandle,
         ThrottleSnapshot,
+        steadfast::throttle::Heeding<AnyError, ()>,
+        steadfast::throttle::ReportedLoad,
         steadfast::throttle::Mode,
         Throttle<Svc, AnyError>,
         ThrottleFuture<Fut, AnyError>,
@@ -200,6 +202,17 @@ fn so_is_every_public_type_of_adaptive_limits() {
     debug::<(QueuedAdaptiveFuture<Svc, ()>, Bbr)>();
 }
 
+#[test]
+fn so_is_every_public_type_of_adaptive_rates() {
+    use steadfast::throttle::rate::*;
+
+    send_sync_debug::<(AdaptiveRateLayer<AnyError>, AdaptiveRateBuilder<AnyError>)>();
+    send_sync_debug::<(AdaptiveRateHandle, AdaptiveRateSnapshot, Mode, UntoldCall)>();
+    send_sync_debug::<AdaptiveRate<Svc, AnyError>>();
+    fn debug<T: Debug>() {}
+    debug::<AdaptiveRateFuture<Svc, (), AnyError>>();
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn so_is_every_public_type_of_http() {
@@ -210,7 +223,7 @@ fn so_is_every_public_type_of_http() {
     send_sync_debug::<(AnswerRefusalsLayer, AnswerRefusals<Svc>)>();
     send_sync_debug::<AnswerRefusalsFuture<Fut>>();
     send_sync_debug::<(LoadReportLayer, LoadReport<Svc>, LoadReportFuture<Fut>)>();
-    send_sync_debug::<(HttpLoadClassifier, HealthChecks)>();
+    send_sync_debug::<(HttpLoadClassifier, HealthChecks, EndpointLoadMetrics)>();
     assert_eq!(
         size_of::<(HttpClassifier, HttpLoadClassifier, HealthChecks)>(),
         0

@@ -12,7 +12,7 @@ use steadfast::{
     partitions::Partitions,
     retry::RetryLayer,
     sim::laws::{self, Lawful, Readiness},
-    throttle::{Mode as ThrottleMode, ThrottleLayer},
+    throttle::{Mode as ThrottleMode, ThrottleLayer, rate::AdaptiveRateLayer},
     timeout::TimeoutLayer,
 };
 use tower::{Layer, Service};
@@ -217,6 +217,11 @@ laws! {
         .mode(ThrottleMode::Disabled)
         .build()
         .unwrap();
+    adaptive_rate: Always, AdaptiveRateLayer::builder(Told).max_wait(secs(1)).build().unwrap();
+    disabled_adaptive_rate: Always, AdaptiveRateLayer::builder(Told)
+        .mode(ThrottleMode::Disabled)
+        .build()
+        .unwrap();
     timeout: Inner, TimeoutLayer::new(secs(1)).unwrap();
     timeout_that_follows: Inner, TimeoutLayer::following(ms(10), secs(1)).unwrap();
     // With room for none, for a call that runs on is not given up.
@@ -246,7 +251,7 @@ mod until_the_end_of_a_body {
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
         http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
         load_shed::HeldCall,
-        throttle::{UncountedCall, UncountedKeyedCall},
+        throttle::{UncountedCall, UncountedKeyedCall, rate::UntoldCall},
     };
     use tower::util::MapResponseLayer;
 
@@ -340,6 +345,10 @@ mod until_the_end_of_a_body {
                 .build()
                 .unwrap(),
             GuardedBody<Full<Bytes>, UncountedKeyedCall, HttpClassifier>
+        );
+        adaptive_rate: Always, http!(
+            AdaptiveRateLayer::builder(HttpClassifier).until(EndOfBody).build().unwrap(),
+            GuardedBody<Full<Bytes>, UntoldCall, HttpClassifier>
         );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),

@@ -1030,7 +1030,7 @@ mod over_http {
             (response.status().as_u16(), value.to_owned())
         };
         let calm = "TEXT application_utilization=0.000,named_metrics.shed_share=0.000,\
-                    named_metrics.admitted.critical_plus=1.000,named_metrics.admitted.critical=1.000,\
+                    named_metrics.load=0.000,named_metrics.admitted.critical_plus=1.000,named_metrics.admitted.critical=1.000,\
                     named_metrics.admitted.sheddable_plus=1.000,named_metrics.admitted.sheddable=1.000";
         assert_eq!(report(None), (200, calm.to_owned()));
         assert_eq!(report(Some("mine")), (200, "mine".to_owned()));
@@ -1042,7 +1042,8 @@ mod over_http {
             (0..50).for_each(|_| last = report(None));
         }
         assert_eq!(last.0, 503);
-        let overloaded = "TEXT application_utilization=1000000.000,named_metrics.shed_share=0.99";
+        let overloaded = "TEXT application_utilization=100.000,named_metrics.shed_share=1.000,\
+                          named_metrics.load=1000000.000,";
         assert!(last.1.starts_with(overloaded), "{}", last.1);
         assert!(last.1.ends_with("admitted.sheddable=0.000"), "{}", last.1);
     }

@@ -40,6 +40,8 @@ mod http;
 #[cfg(feature = "http")]
 mod http_hints;
 #[cfg(feature = "http")]
+mod load_reports;
+#[cfg(feature = "http")]
 mod real;
 #[cfg(feature = "grpc")]
 mod relay;

@@ -608,7 +608,7 @@ fn a_setting_that_cannot_work_is_refused() {
         error,
         "invalid `refuse_from`: 9 is not less than the capacity, 9"
     );
-    queue.refuse_from(8).unwrap();
+    let _ = queue.refuse_from(8).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

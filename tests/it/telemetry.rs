@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use metrics::with_local_recorder;
@@ -19,7 +20,7 @@ use steadfast::{
     load_shed::{LoadShedLayer, Mode as LoadShedMode},
     partitions::Partitions,
     retry::{CloneRequest, RetryLayer},
-    throttle::{self, ThrottleLayer},
+    throttle::{self, ThrottleLayer, rate::AdaptiveRateLayer},
     timeout::TimeoutLayer,
 };
 use tokio::time::advance;
@@ -750,6 +751,60 @@ async fn a_throttle_tells_what_it_counts_and_with_which_probability_it_refuses()
         format!(r#"mode changed {of} from="disabled" to="enabled""#),
     ];
     assert_eq!(*events.0.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_rate_tells_how_calls_end_and_by_which_rate_they_go() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = AdaptiveRateLayer::builder(Told).name("db");
+        layer.min_rate(1.0).max_wait(secs(1)).build().unwrap()
+    });
+    let mode = (r#"adaptive_rate_mode["enabled"]"#, 1.0);
+    assert_metrics(&metrics.take(), "adaptive_rate", &[mode]);
+    let mut rate = layer.layer(Scripted::new().0);
+    send(&mut rate, Act::Succeed).await.unwrap();
+    send(&mut rate, Act::Fail(1)).await.unwrap_err();
+    send(&mut rate, Act::Say(steadfast::Verdict::Ignored))
+        .await
+        .unwrap_err();
+    send_and_drop(&mut rate, Act::Hang).await;
+    send_contained(&rate, Act::Panic).await.unwrap_err();
+    send_contained(&rate, Act::PanicInCall).await.unwrap_err();
+    let overloaded = || Act::Say(Failure::overload().into());
+    send(&mut rate, overloaded()).await.unwrap_err();
+    let all = metrics.take();
+    let lowered = [("adaptive_rate_lowered_total[]", 1.0)];
+    assert_metrics(&all, "adaptive_rate", &lowered);
+    let calls = [
+        (r#"calls_total["adaptive_rate", "abandoned"]"#, 1.0),
+        (r#"calls_total["adaptive_rate", "failure"]"#, 2.0),
+        (r#"calls_total["adaptive_rate", "ignored"]"#, 1.0),
+        (r#"calls_total["adaptive_rate", "panicked"]"#, 2.0),
+        (r#"calls_total["adaptive_rate", "success"]"#, 1.0),
+    ];
+    assert_metrics(&all, "calls", &calls);
+
+    // 0.7 of the three that were answered in the first half second.
+    send(&mut rate, Act::Say(steadfast::Verdict::Ignored))
+        .await
+        .unwrap_err();
+    let (mut first, mut second) = (rate.clone(), rate.clone());
+    let mut first = Box::pin(send(&mut first, Act::Succeed));
+    assert!(poll_once(first.as_mut()).is_pending());
+    let mut second = Box::pin(send(&mut second, Act::Succeed));
+    assert!(poll_once(second.as_mut()).is_pending());
+    let at_once = Context::new().with_timeout(Duration::ZERO);
+    let refused = at_once.scope(send(&mut rate, Act::Succeed)).await;
+    refused.unwrap_err();
+    let all = metrics.take();
+    let waiting = [
+        ("adaptive_rate_limit[]", 6.0 * 0.7),
+        ("adaptive_rate_waiting[]", 2.0),
+    ];
+    assert_metrics(&all, "adaptive_rate", &waiting);
+    drop(first);
+    second.await.unwrap();
+    assert_metrics(&metrics.take(), "adaptive_rate_waiting", &[]);
 }
 
 #[tokio::test(start_paused = true)]

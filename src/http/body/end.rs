@@ -7,6 +7,7 @@ use super::GuardedBody;
 use crate::{
     classify::{AnyError, Failure, Verdict},
     http::{CustomHttpClassifier, HttpClassifier, HttpClientClassifier},
+    throttle::Heeding,
     until::{Guard, Until},
 };
 
@@ -157,6 +158,17 @@ impl<E> ClassifyEnd<E> for AnyError {
 impl<E> ClassifyEnd<E> for HttpClassifier {
     fn classify_end(&self, end: End<'_, E>) -> Verdict {
         AnyError.classify_end(end)
+    }
+}
+
+/// Judges as its classifier does.
+impl<C: ClassifyEnd<E>, R, E> ClassifyEnd<E> for Heeding<C, R> {
+    fn is_final(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.classifier.is_final(status, headers)
+    }
+
+    fn classify_end(&self, end: End<'_, E>) -> Verdict {
+        self.classifier.classify_end(end)
     }
 }
 

@@ -5,6 +5,8 @@ mod end_of_body;
 mod keyed;
 #[cfg(feature = "http")]
 mod presets;
+mod rate;
+mod rate_simulation;
 mod simulation;
 
 use std::{pin::pin, thread, time::Duration};
