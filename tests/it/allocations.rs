@@ -177,7 +177,11 @@ where
         .refuse_unready_after(secs(1));
     assert_free(
         "load shed by user",
-        shed.build().unwrap().layer(inner.clone()),
+        shed.clone().build().unwrap().layer(inner.clone()),
+    );
+    assert_free(
+        "load shed by usage",
+        shed.heaviest_first().build().unwrap().layer(inner.clone()),
     );
     assert_free("retry", retry.layer(inner.clone()));
     let throttle = || ThrottleLayer::builder(AnyError);

@@ -47,7 +47,7 @@ const LAYERS: [&str; 8] = [
 const INTEGRATION: [&str; 6] = ["axum", "builder", "grpc", "http", "run", "sim"];
 
 /// Parts that are handed the time, and decide without asking the world.
-const PURE: [&str; 52] = [
+const PURE: [&str; 53] = [
     "window/",
     "backoff",
     "permits/",
@@ -100,6 +100,7 @@ const PURE: [&str; 52] = [
     "load_shed/priority.rs",
     "load_shed/seen.rs",
     "load_shed/unready.rs",
+    "load_shed/usage.rs",
 ];
 
 struct Source {

@@ -18,8 +18,9 @@ use steadfast::{
     error::{Lift, LiftFuture},
     keyed::ByRef,
     load_shed::{
-        AtRandom, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder, LoadShedFuture,
-        LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities, SignalLoad,
+        AtRandom, ByUsage, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder,
+        LoadShedFuture, LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities,
+        SignalLoad,
     },
     queue::QueueDelay,
     retry::*,
@@ -119,6 +120,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     )>();
     send_sync_debug::<(
         Priorities<FromContext, ByUser<ByHost>>,
+        ByUsage<ByHost>,
         AtRandom,
         NoneExempt,
     )>();
@@ -303,7 +305,8 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     let load_shed = LoadShedLayer::builder().in_flight(1);
     answers(load_shed.clone().build().unwrap().layer(inner));
     let read = load_shed.cohort_by(local_key).exempt(|_: &u32| *local == 2);
-    answers(read.build().unwrap().layer(inner));
+    answers(read.clone().build().unwrap().layer(inner));
+    answers(read.heaviest_first().build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     let throttle = || ThrottleLayer::builder(AnyError);
     answers(throttle().build().unwrap().layer(inner));

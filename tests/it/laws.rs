@@ -172,6 +172,12 @@ laws! {
         .exempt(|act: &Act| matches!(act, Act::Fail(_)))
         .build()
         .unwrap();
+    load_shed_of_the_heaviest: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .cohort_by(|_: &Act| "user")
+        .heaviest_first()
+        .build()
+        .unwrap();
     load_shed_of_what_is_not_ready: Inner, LoadShedLayer::builder()
         .refuse_unready_after(secs(1))
         .build()
