@@ -1046,7 +1046,8 @@ async fn a_user_who_asks_for_too_much_is_shed_and_the_others_are_not() {
         let (others, heavy) = (Served::of(&served[..49]), served[49]);
         let each = served[..49].iter().map(|user| user.share());
         let least = each.fold(1.0, f64::min);
-        assert!(least >= 0.99, "{times}: {least}");
+        // As calls come by chance the share goes past him now and then, to the next.
+        assert!(least >= 0.9, "{times}: {least}");
         // He has what is left.
         let done = (others.answered + heavy.answered) / 20.0;
         assert!((385.0..415.0).contains(&done), "{times}: {done}");
