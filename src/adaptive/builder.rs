@@ -201,7 +201,7 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
     /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<AdaptiveLayer<C, F, U>, InvalidSetting> {
-        let (shared, (classifier, sampled, until)) = self.share(&Queue::NONE)?;
+        let (shared, (classifier, sampled, until)) = self.share(&Queue::NONE, Queue::LINE)?;
         Ok(AdaptiveLayer::new(shared, classifier, sampled, until))
     }
 }
@@ -215,14 +215,14 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U, Queue> {
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U>, InvalidSetting> {
         let queue = self.queue;
-        let (shared, (classifier, sampled, until)) = self.share(&queue)?;
+        let (shared, (classifier, sampled, until)) = self.share(&queue, queue)?;
         Ok(QueuedAdaptiveLayer::new(shared, classifier, sampled, until))
     }
 }
 
 impl<L: Limit, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
-    /// What the services share, and what each has of its own.
-    fn share(self, queue: &Queue) -> Result<(Shared, (C, F, U)), InvalidSetting> {
+    /// What the services share, and what each has of its own. Calls wait in the `queue`, whoever waits in the `line`.
+    fn share(self, queue: &Queue, line: Queue) -> Result<(Shared, (C, F, U)), InvalidSetting> {
         let (min, max) = self.bounds.check()?;
         let within = min as usize..=max as usize;
         let initial = self.initial.unwrap_or(20.clamp(min, max) as usize);
@@ -237,7 +237,7 @@ impl<L: Limit, C, F, U, Q> AdaptiveBuilder<L, C, F, U, Q> {
             limit: initial as f64,
         };
         let limiter = Limiter::new(
-            queue.permits(initial),
+            line.permits(initial),
             bounded,
             sampling.check()?,
             Box::new(self.algorithm),

@@ -3,7 +3,8 @@
 use tower::Layer;
 
 use super::{
-    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, sampled::All, shared::Shared,
+    Adaptive, AdaptiveBuilder, AdaptiveHandle, BackPressureAdaptiveLayer, QueuedAdaptive,
+    sampled::All, shared::Shared,
 };
 use crate::{classify::AnyError, pooled::PooledArc, until::Answered};
 
@@ -43,6 +44,24 @@ impl<C, F, U> AdaptiveLayer<C, F, U> {
     pub fn handle(&self) -> AdaptiveHandle {
         let shared = self.shared.clone();
         AdaptiveHandle { shared }
+    }
+}
+
+impl<C: Clone, F: Clone, U: Clone> AdaptiveLayer<C, F, U> {
+    /// The same limit, for services that are not ready while it is reached.
+    pub fn back_pressure(&self) -> BackPressureAdaptiveLayer<C, F, U> {
+        let Self {
+            shared,
+            classifier,
+            sampled,
+            until,
+        } = self.clone();
+        BackPressureAdaptiveLayer {
+            shared,
+            classifier,
+            sampled,
+            until,
+        }
     }
 }
 

@@ -24,6 +24,9 @@
 //! [`call`](tower::Service::call), not in `poll_ready`, and gives it back when it ends, fails, panics or
 //! is dropped, or [until](AdaptiveBuilder::until) the end of a body.
 //!
+//! **Back-pressure.** In [another form](AdaptiveLayer::back_pressure) readiness is the reservation: what takes
+//! its requests from a queue then takes as much as the service can do.
+//!
 //! **Modes.** A layer may do as its algorithm says, only observe what it would refuse, or be disabled; see
 //! [`Mode`]. A [handle](AdaptiveHandle) sets mode, limit and bounds while calls run.
 //!
@@ -98,6 +101,7 @@
 mod aimd;
 #[cfg(all(test, not(steadfast_loom)))]
 mod algorithm_tests;
+mod back_pressure;
 mod bbr;
 mod builder;
 mod call;
@@ -129,6 +133,7 @@ mod vegas;
 
 pub use crate::mode::Mode;
 pub use aimd::Aimd;
+pub use back_pressure::{BackPressureAdaptive, BackPressureAdaptiveLayer};
 pub use bbr::Bbr;
 pub use builder::AdaptiveBuilder;
 pub use call::HeldPermit;

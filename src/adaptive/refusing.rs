@@ -98,7 +98,7 @@ where
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct AdaptiveFuture<F, C, U = Answered>(#[pin] Watched<F, C, U, Call, Rejected>);
+pub struct AdaptiveFuture<F, C, U = Answered>(#[pin] pub(super) Watched<F, C, U, Call, Rejected>);
 
 impl<F, C, U, T, E> Future for AdaptiveFuture<F, C, U>
 where

@@ -71,15 +71,15 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let cost = self.weight.weigh(&req);
-        let state = if self.shared.permits.try_take(cost.permits()) {
+        let until = self.until.clone();
+        if self.shared.permits.try_take(cost.permits()) {
             let permit = Permit::taken(self.shared.clone(), cost);
-            State::admitted(permit, || self.inner.call(req))
+            BulkheadFuture::admitted(permit, || self.inner.call(req), until)
         } else {
             // The inner service keeps the readiness it reported; the next call admitted uses it.
-            State::Rejected(self.shared.metrics.telemetry.reject(Reason::BulkheadFull))
-        };
-        let until = self.until.clone();
-        BulkheadFuture { state, until }
+            let telemetry = &self.shared.metrics.telemetry;
+            BulkheadFuture::rejected(telemetry.reject(Reason::BulkheadFull), until)
+        }
     }
 }
 
@@ -165,6 +165,23 @@ pub struct KeyedBulkheadFuture<F, C: Cost = One, U = Answered> {
     #[pin]
     state: State<F, Held<OfKey>, C>,
     until: U,
+}
+
+impl<F, C: Cost, U> BulkheadFuture<F, C, U> {
+    #[inline]
+    pub(super) fn admitted(
+        permit: Permit<PooledArc<Shared>, C>,
+        call: impl FnOnce() -> F,
+        until: U,
+    ) -> Self {
+        let state = State::admitted(permit, call);
+        Self { state, until }
+    }
+
+    pub(super) const fn rejected(rejected: Rejected, until: U) -> Self {
+        let state = State::Rejected(rejected);
+        Self { state, until }
+    }
 }
 
 #[pin_project(project = StateProj, project_replace = StateOwned)]

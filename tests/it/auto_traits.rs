@@ -75,6 +75,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         QueueDelay,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
+    send_sync_debug::<(BackPressureBulkheadLayer, BackPressureBulkhead<Svc>)>();
     type ByHost = ByRef<fn(&()) -> &str>;
     send_sync_debug::<(
         KeyedBulkheadLayer<String, ByHost>,
@@ -287,10 +288,14 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
         use steadfast::adaptive::*;
         let adaptive = AdaptiveLayer::builder().algorithm(Vegas::default());
         answers(adaptive.clone().build().unwrap().layer(inner));
+        let back_pressure = adaptive.clone().build().unwrap().back_pressure();
+        answers(back_pressure.layer(inner));
+        send_sync_debug::<(BackPressureAdaptiveLayer, BackPressureAdaptive<Svc>)>();
         let queue = Queue::fifo(1, second);
         answers(adaptive.queue(queue).build().unwrap().layer(inner));
     }
     answers(BulkheadLayer::new(1).layer(inner));
+    answers(BulkheadLayer::new(1).back_pressure().layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
     let local_key = |_: &u32| Rc::clone(&local);

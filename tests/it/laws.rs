@@ -122,11 +122,17 @@ laws! {
         .queue(Queue::fifo(2, secs(1)))
         .build()
         .unwrap();
+    back_pressure_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .max_limit(2)
+        .build()
+        .unwrap()
+        .back_pressure();
     disabled_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
         .mode(steadfast::adaptive::Mode::Disabled)
         .build()
         .unwrap();
     bulkhead: Inner, BulkheadLayer::new(2);
+    back_pressure_bulkhead: Inner, BulkheadLayer::new(2).back_pressure();
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
     controlled_bulkhead: Always, BulkheadLayer::builder(2)
         .queue(Queue::codel_adaptive_lifo(2, secs(1)).by_criticality())
