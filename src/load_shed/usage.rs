@@ -179,7 +179,7 @@ impl Cell {
         if halvings >= Self::AMOUNT_BITS {
             return 0;
         }
-        (self.amount >> halvings) * LEFT[(age % TICKS) as usize] >> 16
+        ((self.amount >> halvings) * LEFT[(age % TICKS) as usize]) >> 16
     }
 }
 
