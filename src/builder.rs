@@ -5,8 +5,11 @@ use tower::{ServiceBuilder, layer::util::Stack};
 #[cfg(feature = "http")]
 use crate::deadline::{DeadlineLayer, PropagateLayer};
 use crate::{
-    adaptive::{AdaptiveLayer, QueuedAdaptiveLayer},
-    bulkhead::{BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer, QueuedKeyedBulkheadLayer},
+    adaptive::{AdaptiveLayer, BackPressureAdaptiveLayer, QueuedAdaptiveLayer},
+    bulkhead::{
+        BackPressureBulkheadLayer, BulkheadLayer, KeyedBulkheadLayer, QueuedBulkheadLayer,
+        QueuedKeyedBulkheadLayer,
+    },
     circuit_breaker::{
         BackPressureCircuitBreakerLayer, CircuitBreakerLayer, KeyedCircuitBreakerLayer,
     },
@@ -66,11 +69,28 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         self.add(layer)
     }
 
+    /// Is not ready while as many calls are in flight as the service can take; see
+    /// [`adaptive`](crate::adaptive).
+    fn back_pressure_adaptive<C, F, U>(
+        self,
+        layer: BackPressureAdaptiveLayer<C, F, U>,
+    ) -> ServiceBuilder<Stack<BackPressureAdaptiveLayer<C, F, U>, L>> {
+        self.add(layer)
+    }
+
     /// Refuses calls while too many are in flight; see [`bulkhead`](crate::bulkhead).
     fn bulkhead<W, U>(
         self,
         layer: BulkheadLayer<W, U>,
     ) -> ServiceBuilder<Stack<BulkheadLayer<W, U>, L>> {
+        self.add(layer)
+    }
+
+    /// Is not ready while too many calls are in flight; see [`bulkhead`](crate::bulkhead).
+    fn back_pressure_bulkhead<U>(
+        self,
+        layer: BackPressureBulkheadLayer<U>,
+    ) -> ServiceBuilder<Stack<BackPressureBulkheadLayer<U>, L>> {
         self.add(layer)
     }
 

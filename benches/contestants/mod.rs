@@ -446,6 +446,17 @@ where
                 service,
             ),
         ),
+        (
+            "load-shed-heaviest",
+            layered(
+                load_shed()
+                    .cohort_by(|req: &u32| *req)
+                    .heaviest_first()
+                    .build()
+                    .expect("the settings are in range"),
+                service,
+            ),
+        ),
         ("tower-limit", layered(concurrency_limit, service)),
         ("timeout", layered(timeout(), service)),
         (

@@ -226,7 +226,7 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U> {
     /// If a limit is zero, more than 2,097,151, or the least above the greatest; if the initial one is not
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<AdaptiveLayer<C, F, U>, InvalidSetting> {
-        let (shared, own) = self.share(&Queue::NONE, whole)?;
+        let (shared, own) = self.share(&Queue::NONE, &Queue::LINE, whole)?;
         Ok(AdaptiveLayer::new(shared, own))
     }
 }
@@ -240,7 +240,7 @@ impl<L: Limit, C, F, U> AdaptiveBuilder<L, C, F, U, Queue> {
     /// within them; if a setting of the [sampling](Sampling) is outside its range.
     pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U>, InvalidSetting> {
         let queue = self.queue;
-        let (shared, own) = self.share(&queue, whole)?;
+        let (shared, own) = self.share(&queue, &queue, whole)?;
         Ok(QueuedAdaptiveLayer::new(shared, own))
     }
 }
@@ -255,7 +255,7 @@ impl<L: Limit, C, F, U, P> AdaptiveBuilder<L, C, F, U, (), Partitions<P>> {
     /// if no name has a [share](Partitions::share) or more than 15 have, two have the same, or all weights are
     /// zero; if the time after which permits are [lent](Partitions::lend_after) is zero.
     pub fn build(self) -> Result<AdaptiveLayer<C, F, U, Divided<P>>, InvalidSetting> {
-        let (shared, own) = self.share(&Queue::NONE, Partitions::build)?;
+        let (shared, own) = self.share(&Queue::NONE, &Queue::NONE, Partitions::build)?;
         Ok(AdaptiveLayer::new(shared, own))
     }
 }
@@ -272,7 +272,7 @@ impl<L: Limit, C, F, U, P> AdaptiveBuilder<L, C, F, U, Queue, Partitions<P>> {
     /// places, but fewer than one for each partition of any weight.
     pub fn build(self) -> Result<QueuedAdaptiveLayer<C, F, U, Divided<P>>, InvalidSetting> {
         let queue = self.queue;
-        let (shared, own) = self.share(&queue, Partitions::build)?;
+        let (shared, own) = self.share(&queue, &queue, Partitions::build)?;
         Ok(QueuedAdaptiveLayer::new(shared, own))
     }
 }
@@ -295,10 +295,12 @@ pub(super) struct Own<C, F, U, D> {
 }
 
 impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
-    /// What the services share, and what each has of its own.
+    /// What the services share, and what each has of its own. Calls wait in the `queue`, whoever waits in the
+    /// `line`.
     fn share<E>(
         self,
         queue: &Queue,
+        line: &Queue,
         divide: impl FnOnce(D, Permits, &Queue, &Telemetry) -> Result<Built<E>, InvalidSetting>,
     ) -> Result<(Shared, Own<C, F, U, E>), InvalidSetting> {
         let (min, max) = self.bounds.check()?;
@@ -316,7 +318,7 @@ impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
             limit: initial as f64,
         };
         let mut metrics = Metrics::new(self.name, queue);
-        let permits = queue.permits(initial);
+        let permits = line.permits(initial);
         let built = divide(self.divided, permits, queue, &metrics.telemetry)?;
         metrics.partitions = built.metrics;
         let limiter = Limiter::new(built.permits, bounded, pace, Box::new(self.algorithm));

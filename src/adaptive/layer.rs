@@ -3,8 +3,8 @@
 use tower::Layer;
 
 use super::{
-    Adaptive, AdaptiveBuilder, AdaptiveHandle, QueuedAdaptive, builder::Own, sampled::All,
-    shared::Shared,
+    Adaptive, AdaptiveBuilder, AdaptiveHandle, BackPressureAdaptiveLayer, QueuedAdaptive,
+    builder::Own, sampled::All, shared::Shared,
 };
 use crate::{classify::AnyError, partitions::Whole, pooled::PooledArc, until::Answered};
 
@@ -52,6 +52,25 @@ impl<C, F, U, D> AdaptiveLayer<C, F, U, D> {
     pub fn handle(&self) -> AdaptiveHandle {
         let shared = self.shared.clone();
         AdaptiveHandle { shared }
+    }
+}
+
+impl<C: Clone, F: Clone, U: Clone> AdaptiveLayer<C, F, U> {
+    /// The same limit, for services that are not ready while it is reached.
+    pub fn back_pressure(&self) -> BackPressureAdaptiveLayer<C, F, U> {
+        let Self {
+            shared,
+            classifier,
+            sampled,
+            until,
+            divided: Whole,
+        } = self.clone();
+        BackPressureAdaptiveLayer {
+            shared,
+            classifier,
+            sampled,
+            until,
+        }
     }
 }
 

@@ -27,6 +27,9 @@
 //! **Partitions.** The limit may be divided into [shares](crate::partitions), lent to the others while they are
 //! idle.
 //!
+//! **Back-pressure.** In [another form](AdaptiveLayer::back_pressure) readiness is the reservation: what takes
+//! its requests from a queue then takes as much as the service can do.
+//!
 //! **Modes.** A layer may do as its algorithm says, only observe what it would refuse, or be disabled; see
 //! [`Mode`]. A [handle](AdaptiveHandle) sets mode, limit and bounds while calls run.
 //!
@@ -101,6 +104,7 @@
 mod aimd;
 #[cfg(all(test, not(steadfast_loom)))]
 mod algorithm_tests;
+mod back_pressure;
 mod bbr;
 mod builder;
 mod call;
@@ -132,6 +136,7 @@ mod vegas;
 
 pub use crate::mode::Mode;
 pub use aimd::Aimd;
+pub use back_pressure::{BackPressureAdaptive, BackPressureAdaptiveLayer};
 pub use bbr::Bbr;
 pub use builder::AdaptiveBuilder;
 pub use call::HeldPermit;

@@ -105,7 +105,7 @@ where
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct AdaptiveFuture<F, C, U = Answered, P: PartOf = Whole>(
-    #[pin] Watched<F, C, U, Call<P>, Rejected>,
+    #[pin] pub(super) Watched<F, C, U, Call<P>, Rejected>,
 );
 
 impl<F, C, U, P, T, E> Future for AdaptiveFuture<F, C, U, P>

@@ -139,6 +139,8 @@ impl Shared {
         self.mode.set(mode, &self.metrics.telemetry);
         // What was seen in one mode is nothing to go by in the other.
         self.intervene(|_| {});
+        // In a line they wait for a permit that may not be needed any more.
+        self.limiter.permits().wake_all();
     }
 
     fn show_limit(&self, word: Word) {

@@ -152,7 +152,7 @@ impl<W, U> BulkheadBuilder<(), W, (), U> {
     /// Builds the layer.
     pub fn build(self) -> BulkheadLayer<W, U> {
         let metrics = Metrics::new(self.name, &Queue::NONE);
-        let permits = Queue::NONE.permits(self.max);
+        let permits = Queue::LINE.permits(self.max);
         BulkheadLayer {
             shared: PooledArc::new(Shared::new(permits, metrics)),
             weight: self.weight,

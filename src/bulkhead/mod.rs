@@ -13,6 +13,9 @@
 //! the inner service is. A `QueuedBulkhead` is always ready, and makes a clone of the inner service ready only
 //! once it holds the permit, so that a call in the queue holds nothing of the inner service's either.
 //!
+//! **Back-pressure.** In [another form](BulkheadLayer::back_pressure) readiness is the reservation: what takes
+//! its requests from a stream then takes no more than there is room for.
+//!
 //! **Resizing.** The [handle](BulkheadHandle) changes the limit at any time. Calls in flight keep their
 //! permits; a lower limit takes effect as they end.
 //!
@@ -89,6 +92,7 @@
 //! # }
 //! ```
 
+mod back_pressure;
 mod builder;
 mod handle;
 mod keyed;
@@ -100,6 +104,7 @@ mod shared;
 mod weight;
 
 pub use crate::queue::Queue;
+pub use back_pressure::{BackPressureBulkhead, BackPressureBulkheadLayer};
 pub use builder::{BulkheadBuilder, Keyed};
 pub use handle::{BulkheadHandle, BulkheadSnapshot, KeyedBulkheadHandle};
 pub use keyed::{KeyedBulkheadLayer, QueuedKeyedBulkheadLayer};

@@ -71,16 +71,16 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let cost = self.weight.weigh(&req);
-        let state = if self.shared.permits.try_take(demand(cost)) {
+        let until = self.until.clone();
+        if self.shared.permits.try_take(demand(cost)) {
             let permit = Permit::taken(self.shared.clone(), cost);
-            State::admitted(permit, || self.inner.call(req))
+            BulkheadFuture::admitted(permit, || self.inner.call(req), until)
         } else {
             // The inner service keeps the readiness it reported; the next call admitted uses it.
             let part = cost.partition();
-            State::Rejected(self.shared.metrics.reject(part, Reason::BulkheadFull))
-        };
-        let until = self.until.clone();
-        BulkheadFuture { state, until }
+            let rejected = self.shared.metrics.reject(part, Reason::BulkheadFull);
+            BulkheadFuture::rejected(rejected, until)
+        }
     }
 }
 
@@ -166,6 +166,23 @@ pub struct KeyedBulkheadFuture<F, C: Cost = One, U = Answered> {
     #[pin]
     state: State<F, Held<OfKey>, C>,
     until: U,
+}
+
+impl<F, C: Cost, U> BulkheadFuture<F, C, U> {
+    #[inline]
+    pub(super) fn admitted(
+        permit: Permit<PooledArc<Shared>, C>,
+        call: impl FnOnce() -> F,
+        until: U,
+    ) -> Self {
+        let state = State::admitted(permit, call);
+        Self { state, until }
+    }
+
+    pub(super) const fn rejected(rejected: Rejected, until: U) -> Self {
+        let state = State::Rejected(rejected);
+        Self { state, until }
+    }
 }
 
 #[pin_project(project = StateProj, project_replace = StateOwned)]

@@ -4,8 +4,10 @@ use tonic::server::NamedService;
 
 use super::TrailersOnly;
 use crate::{
-    adaptive::{Adaptive, QueuedAdaptive},
-    bulkhead::{Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead},
+    adaptive::{Adaptive, BackPressureAdaptive, QueuedAdaptive},
+    bulkhead::{
+        BackPressureBulkhead, Bulkhead, KeyedBulkhead, QueuedBulkhead, QueuedKeyedBulkhead,
+    },
     circuit_breaker::{BackPressureCircuitBreaker, CircuitBreaker, KeyedCircuitBreaker},
     deadline::{Deadline, Propagate},
     error::Lift,
@@ -30,6 +32,8 @@ keep_name! {
     Adaptive<S, C, F, U, D>;
     AdaptiveRate<S, C, U>;
     AnswerRefusals<S, A>;
+    BackPressureAdaptive<S, C, F, U>;
+    BackPressureBulkhead<S, U>;
     BackPressureCircuitBreaker<S, C, U>;
     BodyTimeout<S, E>;
     Bulkhead<S, W, U>;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    AtRandom, ByUser, FromContext, LoadShedLayer, Mode, NoneExempt, Priorities,
+    AtRandom, ByUsage, ByUser, FromContext, LoadShedLayer, Mode, NoneExempt, Priorities,
     settings::Settings,
     signal::{Read, Signal},
 };
@@ -156,10 +156,11 @@ impl<C, K, X, U> LoadShedBuilder<C, K, X, U> {
     /// his cohort.
     ///
     /// From DAGOR (Zhou et al., SoCC 2018).
-    pub fn cohort_by<Req, F>(self, user: F) -> LoadShedBuilder<C, ByUser<F>, X, U>
+    pub fn cohort_by<Req, F>(mut self, user: F) -> LoadShedBuilder<C, ByUser<F>, X, U>
     where
         F: Key<Req>,
     {
+        self.settings.usage_half_life = None; // of users who were named before
         self.map(|criticality, _, exempt| (criticality, ByUser(user), exempt))
     }
 
@@ -245,5 +246,45 @@ impl<C, K, X, U> LoadShedBuilder<C, K, X, U> {
     /// [bound](Self::refuse_unready_after) for a service that is not ready; the error names it.
     pub fn build(self) -> Result<LoadShedLayer<Priorities<C, K, X>, U>, InvalidSetting> {
         LoadShedLayer::with(self.settings, self.priorities, self.until)
+    }
+}
+
+impl<C, F, X, U> LoadShedBuilder<C, ByUser<F>, X, U> {
+    /// Sheds the users first who have asked for the most of late, within each criticality. Default: which
+    /// users go first is chance, for an hour.
+    ///
+    /// What counts is calls, those refused among them: whoever goes on asking does not become a light user by
+    /// being refused. The calls of exempt requests do not, nor how long a call takes. A call counts half
+    /// after [some seconds](Self::usage_half_life), so that whoever asks for less is soon admitted again:
+    /// for a tenth, after little more than three times that.
+    ///
+    /// **Users are compared with one another,** by the logarithm of what they ask for. Of two of whom one
+    /// asks for more than four times as much, he is shed before the other. Within that chance has its part,
+    /// the less the more they differ. Users who ask alike are so spread over 16 cohorts, anew each hour,
+    /// and those of one of them are neither admitted nor shed as a whole. Servers do not tell one another what
+    /// they have seen, and may not agree.
+    ///
+    /// **Memory is fixed**, at 32 KiB, however many users there are: they are counted in a count-min sketch. So
+    /// none is taken for lighter than he is, but for calls of the same instant, and no more than one in 50 for heavier by more than one in
+    /// 350 of all calls. With a million users who ask alike all are, and none is shed for it; of whoever
+    /// asks for less than that part of all it cannot be told that he is heavy. The hash is seeded, so that
+    /// nobody chooses whom he is taken for.
+    ///
+    /// As in failsafe-go's usage tracker a user's share decides within a priority; the sketch is
+    /// Cormode's and Muthukrishnan's (2005), updated as by Estan and Varghese (2002).
+    pub fn heaviest_first(mut self) -> LoadShedBuilder<C, ByUsage<F>, X, U> {
+        self.settings.usage_half_life = Some(Duration::from_secs(5));
+        self.map(|criticality, user, exempt| (criticality, ByUsage(user), exempt))
+    }
+}
+
+impl<C, F, X, U> LoadShedBuilder<C, ByUsage<F>, X, U> {
+    /// After which time a call counts half, 100 ms to 1 h. Default: 5 s.
+    ///
+    /// A user is known by his calls of about one and a half of these: where that is less than ten, users who
+    /// ask alike are taken for heavier and lighter by turns.
+    pub const fn usage_half_life(mut self, half_life: Duration) -> Self {
+        self.settings.usage_half_life = Some(half_life);
+        self
     }
 }

@@ -80,7 +80,9 @@ impl LoadShedHandle {
     /// Which share of the calls of this criticality passes, from 0 to 1; counted are those that pass
     /// [however loaded](super::LoadShedBuilder::min_admitted_share) the server is, too.
     ///
-    /// Where [users](super::LoadShedBuilder::cohort_by) have cohorts, it is the share of cohorts.
+    /// Where [users](super::LoadShedBuilder::cohort_by) have cohorts, it is the share of cohorts. Where the
+    /// [heaviest](super::LoadShedBuilder::heaviest_first) go first, it is that of the calls of the last second
+    /// or so: most users may see none of it.
     #[must_use]
     pub fn admitted_share(&self, criticality: Criticality) -> f64 {
         self.sampled().admitted_share(criticality)

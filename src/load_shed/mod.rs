@@ -14,7 +14,8 @@
 //! overload begins, does not swing, and is gone as soon as less is offered.
 //!
 //! **Which.** First those of the lowest [criticality](crate::Criticality). Within one, [by
-//! user](LoadShedBuilder::cohort_by) or at random. The layer knows how the priorities of the calls of the last
+//! user](LoadShedBuilder::cohort_by), where wanted [the heaviest first](LoadShedBuilder::heaviest_first), or at
+//! random. The layer knows how the priorities of the calls of the last
 //! second or so were distributed, and refuses those below the quantile that is the share to be shed, as Uber's
 //! Cinnamon does. A [small share](LoadShedBuilder::min_admitted_share) of these passes all the same. Whoever may
 //! write a header may not make itself critical by it: the criticality of a [`Context`](crate::Context)
@@ -31,7 +32,7 @@
 //! but its place among those in flight, until it ends, fails, panics or is dropped.
 //!
 //! **Cost.** A call that passes reads the clock once, draws a random number, and writes two lines of memory
-//! that calls of other threads write, too.
+//! that calls of other threads write, too; four more, where the heaviest users go first.
 //!
 //! # Example
 //!
@@ -90,6 +91,7 @@ mod signal;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 mod unready;
+mod usage;
 
 pub use crate::mode::Mode;
 pub use builder::LoadShedBuilder;
@@ -98,7 +100,7 @@ pub use handle::{LoadShedHandle, LoadShedSnapshot, SignalLoad};
 pub use held::HeldCall;
 pub use layer::LoadShedLayer;
 pub use priorities::{
-    AtRandom, ByUser, CohortOf, CriticalityOf, Exempt, FromContext, NoneExempt, Priorities,
-    Prioritize,
+    AtRandom, ByUsage, ByUser, CohortOf, CriticalityOf, Exempt, FromContext, NoneExempt,
+    Priorities, Prioritize,
 };
 pub use service::LoadShed;

@@ -35,8 +35,12 @@ impl<Req> CriticalityOf<Req> for FromContext {
     }
 }
 
-/// In which cohort of its criticality a request is. Implemented by [`AtRandom`] and [`ByUser`].
+/// In which cohort of its criticality a request is. Implemented by [`AtRandom`], [`ByUser`] and [`ByUsage`].
 pub trait CohortOf<Req>: sealed::Sealed {
+    /// Whether it goes by how much whoever makes the request has asked for; the hash is then to stay the same.
+    #[doc(hidden)]
+    const BY_USAGE: bool = false;
+
     /// The hash, with what `salt` gives, of whoever makes the request; nothing where that is all the same.
     #[doc(hidden)]
     fn hash(&self, req: &Req, salt: impl FnOnce() -> u64) -> Option<u64>;
@@ -65,6 +69,19 @@ impl<F: Key<Req>, Req> CohortOf<Req> for ByUser<F> {
         hasher.write_u64(salt());
         self.0.with_key(req, |user| user.hash(&mut hasher));
         Some(hasher.finish())
+    }
+}
+
+/// All requests of a user are in the same cohort at a time, the later the more he has asked for; made by
+/// [`heaviest_first`](super::LoadShedBuilder::heaviest_first).
+#[derive(Clone, Copy, Debug)]
+pub struct ByUsage<F>(pub(super) ByUser<F>);
+
+impl<F: Key<Req>, Req> CohortOf<Req> for ByUsage<F> {
+    const BY_USAGE: bool = true;
+
+    fn hash(&self, req: &Req, salt: impl FnOnce() -> u64) -> Option<u64> {
+        self.0.hash(req, salt)
     }
 }
 
@@ -108,6 +125,10 @@ pub struct Priorities<C = FromContext, K = AtRandom, X = NoneExempt> {
 
 /// Says what [`Priorities`] says of a request of type `Req`.
 pub trait Prioritize<Req>: sealed::Sealed {
+    /// That of its [`CohortOf`].
+    #[doc(hidden)]
+    const BY_USAGE: bool;
+
     /// Nothing, where the request is exempt.
     #[doc(hidden)]
     fn prioritize(
@@ -123,6 +144,8 @@ where
     K: CohortOf<Req>,
     X: Exempt<Req>,
 {
+    const BY_USAGE: bool = K::BY_USAGE;
+
     #[inline]
     fn prioritize(
         &self,
@@ -143,4 +166,5 @@ mod sealed {
     impl<C, K, X> Sealed for super::Priorities<C, K, X> {}
     impl Sealed for super::AtRandom {}
     impl<F> Sealed for super::ByUser<F> {}
+    impl<F> Sealed for super::ByUsage<F> {}
 }

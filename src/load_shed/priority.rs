@@ -3,7 +3,7 @@
 use crate::context::Criticality;
 
 /// How many cohorts there are within a criticality: DAGOR has as many levels of users.
-const COHORTS: usize = 128;
+pub(super) const COHORTS: usize = 128;
 
 /// How many levels there are, from the most critical cohort down.
 pub(super) const LEVELS: usize = Criticality::ALL.len() * COHORTS;
@@ -101,8 +101,16 @@ impl Threshold {
 
     /// Which share of the cohorts of a criticality it admits.
     pub(super) fn share_of(self, criticality: Criticality) -> f64 {
-        let class = (COHORTS as u32) << FINE_BITS;
-        let begin = criticality as u32 * class;
-        f64::from(self.0.saturating_sub(begin).min(class)) / f64::from(class)
+        self.share_of_levels(criticality as u32 * COHORTS as u32, COHORTS as u32)
+    }
+
+    /// Which share of the calls of a level it admits.
+    pub(super) fn share_of_level(self, level: usize) -> f64 {
+        self.share_of_levels(level as u32, 1)
+    }
+
+    fn share_of_levels(self, first: u32, levels: u32) -> f64 {
+        let (begin, whole) = (first << FINE_BITS, levels << FINE_BITS);
+        f64::from(self.0.saturating_sub(begin).min(whole)) / f64::from(whole)
     }
 }

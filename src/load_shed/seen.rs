@@ -2,8 +2,11 @@
 
 use std::{array, iter};
 
-use super::priority::{LEVELS, Threshold};
-use crate::sync::{AtomicU32, Ordering::Relaxed};
+use super::priority::{COHORTS, LEVELS, Threshold};
+use crate::{
+    context::Criticality,
+    sync::{AtomicU32, Ordering::Relaxed},
+};
 
 /// Counts the calls of each level until they are taken.
 #[derive(Debug)]
@@ -84,6 +87,18 @@ impl Distribution {
             left -= weight;
         }
         Threshold::NONE
+    }
+
+    /// Which share of the calls of a criticality a threshold admits; of its cohorts, where there are no calls.
+    pub(super) fn admitted(&self, criticality: Criticality, threshold: Threshold) -> f64 {
+        let levels = criticality as usize * COHORTS..(criticality as usize + 1) * COHORTS;
+        let admitted = |level| self.weights[level] * threshold.share_of_level(level);
+        let all: f64 = self.weights[levels.clone()].iter().sum();
+        if all > 0.0 {
+            levels.map(admitted).sum::<f64>() / all
+        } else {
+            threshold.share_of(criticality)
+        }
     }
 }
 

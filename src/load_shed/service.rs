@@ -78,8 +78,22 @@ impl<S, P, U> LoadShed<S, P, U> {
         if mode == Mode::Disabled {
             return Ok(Pass::Unwatched);
         }
-        match self.priorities.prioritize(req, || shared.salt()) {
-            Some((criticality, user)) => shared.ask(mode, criticality, user),
+        let salt = || {
+            if P::BY_USAGE {
+                shared.seed()
+            } else {
+                shared.salt()
+            }
+        };
+        match self.priorities.prioritize(req, salt) {
+            Some((criticality, user)) => {
+                let user = if P::BY_USAGE {
+                    user.map(|user| shared.by_usage(user))
+                } else {
+                    user
+                };
+                shared.ask(mode, criticality, user)
+            }
             None => Ok(Pass::Unwatched),
         }
     }

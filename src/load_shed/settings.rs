@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) unready_for: Option<Duration>,
     pub(super) mode: Mode,
     pub(super) seed: Option<u64>,
+    /// In what time usage halves, where that decides.
+    pub(super) usage_half_life: Option<Duration>,
 }
 
 impl Settings {
@@ -28,6 +30,7 @@ impl Settings {
         unready_for: None,
         mode: Mode::Enabled,
         seed: None,
+        usage_half_life: None,
     };
 
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
@@ -53,6 +56,16 @@ impl Settings {
                 "min_admitted_share",
                 self.min_admitted_share,
                 "in 0..=0.5",
+            ));
+        }
+        let half_lives = Duration::from_millis(100)..=Duration::from_secs(3600);
+        if let Some(half_life) = self.usage_half_life
+            && !half_lives.contains(&half_life)
+        {
+            return Err(InvalidSetting::new(
+                "usage_half_life",
+                half_life,
+                "in 100ms..=1h",
             ));
         }
         Ok(())

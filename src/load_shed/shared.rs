@@ -11,6 +11,7 @@ use super::{
     settings::Settings,
     signal::{Known, Reading, Signal},
     unready::Unready,
+    usage::Usage,
 };
 use crate::{
     context::Criticality,
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
     // Written by every call.
     seen: Counts,
+    /// Where the heaviest users go first.
+    usage: Option<Usage>,
     tally: Tally,
     // Written by samplings.
     shown: Shown,
@@ -77,6 +80,8 @@ struct Shown {
     load: AtomicU64,
     shed: AtomicU64,
     in_flight: AtomicU64,
+    /// By criticality; kept where cohorts are not as large as one another.
+    admitted: [AtomicU64; Criticality::ALL.len()],
     /// A NaN where nothing is known.
     signals: Box<[AtomicU64]>,
 }
@@ -158,6 +163,9 @@ impl Shared {
             probe,
             telemetry,
             seen: Counts::new(),
+            usage: settings
+                .usage_half_life
+                .map(|half_life| Usage::new(nanos(half_life))),
             tally: Tally {
                 refused: AtomicU64::new(0),
                 done: AtomicU64::new(0),
@@ -251,6 +259,21 @@ impl Shared {
         self.salt.load(Relaxed)
     }
 
+    /// What users are hashed with whose hash is to stay the same.
+    #[inline]
+    pub(super) const fn seed(&self) -> u64 {
+        self.hours.seed
+    }
+
+    /// Counts a call of a user. Returns bits of which the highest are its cohort by how much he has asked for.
+    #[inline]
+    pub(super) fn by_usage(&self, user: u64) -> u64 {
+        match &self.usage {
+            Some(usage) => usage.place(user, self.salt()),
+            None => user,
+        }
+    }
+
     #[inline]
     pub(super) fn threshold(&self) -> Threshold {
         Threshold::from_bits(self.threshold.load(Relaxed))
@@ -307,6 +330,13 @@ impl Shared {
         let keep = regulator.controller.keep(seconds);
         regulator.distribution.absorb(&taken, keep);
         let threshold = regulator.distribution.cut(shed);
+        if let Some(usage) = &self.usage {
+            usage.look(now, offered);
+            for (shown, class) in self.shown.admitted.iter().zip(Criticality::ALL) {
+                let share = regulator.distribution.admitted(class, threshold);
+                shown.store(share.to_bits(), Relaxed);
+            }
+        }
 
         self.threshold.store(threshold.bits(), Relaxed);
         self.salt.store(self.hours.salt_at(now), Relaxed);
@@ -369,7 +399,10 @@ impl Shared {
 
     /// Which share of the calls of a criticality passes.
     pub(super) fn admitted_share(&self, criticality: Criticality) -> f64 {
-        let above = self.threshold().share_of(criticality);
+        let above = match &self.usage {
+            Some(_) => f64::from_bits(self.shown.admitted[criticality as usize].load(Relaxed)),
+            None => self.threshold().share_of(criticality),
+        };
         above + (1.0 - above) * self.min_admitted_share
     }
 }
@@ -397,6 +430,7 @@ impl Shown {
             load: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            admitted: Criticality::ALL.map(|_| AtomicU64::new(1.0_f64.to_bits())),
             signals: std::iter::repeat_with(unknown).take(signals).collect(),
         }
     }

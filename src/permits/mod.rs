@@ -429,6 +429,12 @@ impl<C: Clock> Permits<C> {
         }
     }
 
+    /// Wakes all who wait, who then look whether they still want to.
+    pub(crate) fn wake_all(&self) {
+        let wakers = lock(&self.queue).wakers();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Ends the wait of one whose turn it is, or who has waited too long; returns whom to wake.
     fn end_one(&self, queue: &mut Queue) -> Option<Waker> {
         let lane = self.first_lane(queue, None)?;

@@ -341,6 +341,15 @@ impl Queue {
         }
     }
 
+    /// Of all who wait.
+    pub(super) fn wakers(&self) -> Vec<Waker> {
+        let waits = |node: &Node| match &node.turn {
+            Turn::Waits(waker) => Some(waker.clone()),
+            Turn::Ended(_) => None,
+        };
+        self.nodes.iter().filter_map(waits).collect()
+    }
+
     /// How the wait has ended, if it has; and the waker that `waker` replaced. A waker may hold a task,
     /// and the task another place: it must be dropped outside of the lock.
     pub(super) fn poll(

@@ -53,8 +53,10 @@
 //! # }
 //! ```
 
+mod reservation;
 mod wait;
 
+pub(crate) use reservation::Reservation;
 pub(crate) use wait::{Entry, Source, Wait};
 
 use std::time::Duration;

@@ -129,6 +129,7 @@ where
         };
         let adaptive = adaptive.build().unwrap();
         assert_free(name, adaptive.layer(inner.clone()));
+        assert_free(name, adaptive.back_pressure().layer(inner.clone()));
         for mode in [AdaptiveMode::ObserveOnly, AdaptiveMode::Disabled] {
             adaptive.handle().set_mode(mode);
             assert_free(name, adaptive.layer(inner.clone()));
@@ -153,6 +154,8 @@ where
         .unwrap();
     let timeout = TimeoutLayer::new(secs(10)).unwrap();
     assert_free("bulkhead", bulkhead.layer(inner.clone()));
+    let back_pressure = bulkhead.back_pressure();
+    assert_free("bulkhead that waits", back_pressure.layer(inner.clone()));
     assert_free("queued bulkhead", queued.layer(inner.clone()));
     let weighted = BulkheadLayer::builder(8).weight(|req: &u32| *req as usize % 8);
     assert_free("weights", weighted.build().layer(inner.clone()));
@@ -198,7 +201,11 @@ where
         .refuse_unready_after(secs(1));
     assert_free(
         "load shed by user",
-        shed.build().unwrap().layer(inner.clone()),
+        shed.clone().build().unwrap().layer(inner.clone()),
+    );
+    assert_free(
+        "load shed by usage",
+        shed.heaviest_first().build().unwrap().layer(inner.clone()),
     );
     assert_free("retry", retry.layer(inner.clone()));
     let throttle = || ThrottleLayer::builder(AnyError);

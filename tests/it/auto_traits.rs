@@ -18,8 +18,9 @@ use steadfast::{
     error::{Lift, LiftFuture},
     keyed::ByRef,
     load_shed::{
-        AtRandom, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder, LoadShedFuture,
-        LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities, SignalLoad,
+        AtRandom, ByUsage, ByUser, FromContext, HeldCall, LoadShed, LoadShedBuilder,
+        LoadShedFuture, LoadShedHandle, LoadShedLayer, LoadShedSnapshot, NoneExempt, Priorities,
+        SignalLoad,
     },
     queue::QueueDelay,
     retry::*,
@@ -74,6 +75,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
         QueueDelay,
     )>();
     send_sync_debug::<(Bulkhead<Svc>, QueuedBulkhead<Svc>, BulkheadFuture<Fut>)>();
+    send_sync_debug::<(BackPressureBulkheadLayer, BackPressureBulkhead<Svc>)>();
     {
         use steadfast::{adaptive, partitions::*, until::Answered};
         type By = fn(&()) -> &str;
@@ -133,6 +135,7 @@ fn every_public_type_is_send_sync_and_debug_where_what_it_wraps_is() {
     )>();
     send_sync_debug::<(
         Priorities<FromContext, ByUser<ByHost>>,
+        ByUsage<ByHost>,
         AtRandom,
         NoneExempt,
     )>();
@@ -323,10 +326,14 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
         use steadfast::adaptive::*;
         let adaptive = AdaptiveLayer::builder().algorithm(Vegas::default());
         answers(adaptive.clone().build().unwrap().layer(inner));
+        let back_pressure = adaptive.clone().build().unwrap().back_pressure();
+        answers(back_pressure.layer(inner));
+        send_sync_debug::<(BackPressureAdaptiveLayer, BackPressureAdaptive<Svc>)>();
         let queue = Queue::fifo(1, second);
         answers(adaptive.queue(queue).build().unwrap().layer(inner));
     }
     answers(BulkheadLayer::new(1).layer(inner));
+    answers(BulkheadLayer::new(1).back_pressure().layer(inner));
     let queue = Queue::fifo(1, second);
     answers(BulkheadLayer::builder(1).queue(queue).build().layer(inner));
     let local_key = |_: &u32| Rc::clone(&local);
@@ -341,7 +348,8 @@ fn a_service_that_is_neither_send_nor_static_is_not_asked_to_be() {
     let load_shed = LoadShedLayer::builder().in_flight(1);
     answers(load_shed.clone().build().unwrap().layer(inner));
     let read = load_shed.cohort_by(local_key).exempt(|_: &u32| *local == 2);
-    answers(read.build().unwrap().layer(inner));
+    answers(read.clone().build().unwrap().layer(inner));
+    answers(read.heaviest_first().build().unwrap().layer(inner));
     answers(RetryLayer::builder().build().unwrap().layer(inner));
     let throttle = || ThrottleLayer::builder(AnyError);
     answers(throttle().build().unwrap().layer(inner));

@@ -548,6 +548,8 @@ fn every_service_keeps_the_name_of_what_it_wraps() {
     assert_named::<Timeout<Named>>();
     assert_named::<ReadyTimeout<Named>>();
     assert_named::<BackPressureCircuitBreaker<Named>>();
+    assert_named::<steadfast::bulkhead::BackPressureBulkhead<Named>>();
+    assert_named::<steadfast::adaptive::BackPressureAdaptive<Named>>();
     assert_named::<Lift<Named>>();
     assert_named::<steadfast::deadline::Deadline<Named>>();
     assert_named::<steadfast::deadline::Propagate<Named>>();

@@ -136,11 +136,17 @@ laws! {
         .queue(Queue::fifo(2, secs(1)))
         .build()
         .unwrap();
+    back_pressure_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
+        .max_limit(2)
+        .build()
+        .unwrap()
+        .back_pressure();
     disabled_adaptive: Inner, AdaptiveLayer::builder().algorithm(Aimd::default())
         .mode(steadfast::adaptive::Mode::Disabled)
         .build()
         .unwrap();
     bulkhead: Inner, BulkheadLayer::new(2);
+    back_pressure_bulkhead: Inner, BulkheadLayer::new(2).back_pressure();
     queued_bulkhead: Always, BulkheadLayer::builder(2).queue(Queue::fifo(2, secs(1))).build();
     controlled_bulkhead: Always, BulkheadLayer::builder(2)
         .queue(Queue::codel_adaptive_lifo(2, secs(1)).by_criticality())
@@ -190,6 +196,12 @@ laws! {
         .criticality(|_: &Act| steadfast::Criticality::Sheddable)
         .cohort_by(|_: &Act| "user")
         .exempt(|act: &Act| matches!(act, Act::Fail(_)))
+        .build()
+        .unwrap();
+    load_shed_of_the_heaviest: Inner, LoadShedLayer::builder()
+        .in_flight(1000)
+        .cohort_by(|_: &Act| "user")
+        .heaviest_first()
         .build()
         .unwrap();
     load_shed_of_what_is_not_ready: Inner, LoadShedLayer::builder()

@@ -816,6 +816,12 @@ fn what_cannot_work_is_refused_when_it_is_built() {
     for target in [0.0, -1.0, 1.01, f64::NAN, f64::INFINITY] {
         refused(new().cpu(target), "cpu", "in 0.01..=1");
     }
+    for half_life in [Duration::ZERO, ms(99), secs(3601), Duration::MAX] {
+        let users = some().cohort_by(|user: &u32| *user).heaviest_first();
+        let error = users.usage_half_life(half_life).build().err().unwrap();
+        assert_eq!(error.setting(), "usage_half_life");
+        assert_eq!(error.allowed(), "in 100ms..=1h");
+    }
     for builder in [
         some().min_admitted_share(0.5).sampling_interval(ms(1)),
         some().min_admitted_share(0.0).sampling_interval(secs(10)),
@@ -930,6 +936,165 @@ async fn a_server_of_its_own_answers_what_is_critical_and_works_at_capacity() {
     let (answered, critical) = (answered.load(SeqCst), critical_shed.load(SeqCst));
     assert!((3_960..4_300).contains(&answered), "{answered}");
     assert!(critical <= 20, "{critical} of 2,000");
+}
+
+/// What users asked for, and what of it was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Served {
+    asked: f64,
+    answered: f64,
+}
+
+impl Served {
+    fn share(self) -> f64 {
+        self.answered / self.asked
+    }
+
+    fn of(users: &[Self]) -> Self {
+        users.iter().fold(Self::default(), |sum, user| Self {
+            asked: sum.asked + user.asked,
+            answered: sum.answered + user.answered,
+        })
+    }
+}
+
+/// Four workers of 10 ms, 400 calls a second, and what users ask of them, so many times a second each, for
+/// one time after another.
+async fn serve_users(phases: &[(u64, Vec<f64>)]) -> Vec<Vec<Served>> {
+    let workers = Arc::new(tokio::sync::Semaphore::new(4));
+    let inner = service_fn(move |user: usize| {
+        let workers = workers.clone();
+        async move {
+            let _worker = workers.acquire().await.unwrap();
+            tokio::time::sleep(ms(10)).await;
+            Ok::<_, Error>(user)
+        }
+    });
+    let layer = LoadShedLayer::builder()
+        .in_flight(12)
+        .cohort_by(|user: &usize| *user)
+        .heaviest_first()
+        .seed(3)
+        .build()
+        .unwrap();
+    let service = layer.layer(inner);
+    let mut dice = 1_u64;
+    let mut throw = move || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (dice >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut all = Vec::new();
+    for (seconds, rates) in phases {
+        let answered: Arc<Vec<_>> = rates
+            .iter()
+            .map(|_| AtomicUsize::new(0))
+            .collect::<Vec<_>>()
+            .into();
+        let mut asked = vec![0; rates.len()];
+        for _ in 0..seconds * 1000 {
+            for (user, rate) in rates.iter().enumerate() {
+                if throw() * 1000.0 < *rate {
+                    asked[user] += 1;
+                    let (mut service, answered) = (service.clone(), answered.clone());
+                    tokio::spawn(async move {
+                        if service.call(user).await.is_ok() {
+                            answered[user].fetch_add(1, SeqCst);
+                        }
+                    });
+                }
+            }
+            tokio::time::sleep(ms(1)).await;
+        }
+        // What is in flight is soon done, and of this phase.
+        tokio::time::sleep(ms(100)).await;
+        let served = asked
+            .iter()
+            .zip(answered.iter())
+            .map(|(asked, answered)| Served {
+                asked: f64::from(*asked),
+                answered: answered.load(SeqCst) as f64,
+            });
+        all.push(served.collect());
+    }
+    all
+}
+
+/// Fifty users of whom the last asks for so many times as much; so many calls a second in all.
+fn one_of_fifty(times: f64, all: f64) -> Vec<f64> {
+    let mut rates = vec![all / (49.0 + times); 50];
+    rates[49] *= times;
+    rates
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_asks_for_too_much_is_shed_and_the_others_are_not() {
+    // All that is too much is his: with a tenth more than can be done, and with twice as much.
+    for (times, all) in [(10.0, 440.0), (70.0, 800.0)] {
+        let heavy = one_of_fifty(times, all);
+        let phases = [
+            (10, one_of_fifty(1.0, 300.0)),
+            (10, heavy.clone()),
+            (20, heavy),
+        ];
+        let served = serve_users(&phases).await;
+        let of_others = served[1..].iter().flat_map(|served| &served[..49]);
+        let others: Vec<_> = of_others.copied().collect();
+        // Also while it is not yet known, for two half-lives, how heavy he is.
+        let share = Served::of(&others).share();
+        assert!(share >= 0.99, "{times}: {share}");
+        let served = &served[2];
+        let (others, heavy) = (Served::of(&served[..49]), served[49]);
+        let each = served[..49].iter().map(|user| user.share());
+        let least = each.fold(1.0, f64::min);
+        // As calls come by chance the share goes past him now and then, to the next.
+        assert!(least >= 0.9, "{times}: {least}");
+        // He has what is left.
+        let done = (others.answered + heavy.answered) / 20.0;
+        assert!((385.0..415.0).contains(&done), "{times}: {done}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_more_is_too_much_than_the_heaviest_ask_for_they_have_nothing_and_others_go_by_chance()
+ {
+    let phases = [
+        (10, one_of_fifty(1.0, 300.0)),
+        (30, one_of_fifty(10.0, 800.0)),
+    ];
+    let served = &serve_users(&phases).await[1];
+    assert!(served[49].share() < 0.05, "{:?}", served[49]);
+    let others = Served::of(&served[..49]);
+    assert!((0.55..0.65).contains(&others.share()), "{others:?}");
+    // All that they ask for, or next to nothing, but for those through whose cohort the cut goes.
+    let whole = served[..49]
+        .iter()
+        .filter(|user| !(0.1..0.9).contains(&user.share()));
+    assert!(whole.count() > 30, "{served:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_calmed_down_is_admitted_again_within_some_half_lives() {
+    let rates = |of_one: f64| {
+        let mut rates = one_of_fifty(40.0, 520.0);
+        rates[0] *= of_one;
+        rates
+    };
+    // For 30 s he is the heaviest, then one of many.
+    let phases = [(30, rates(80.0)), (20, rates(1.0)), (10, rates(1.0))];
+    let served = serve_users(&phases).await;
+    assert!(served[0][0].share() < 0.5, "{:?}", served[0][0]);
+    assert!(served[2][0].share() > 0.98, "{:?}", served[2][0]);
+}
+
+#[test]
+fn users_who_are_named_anew_are_not_those_whose_usage_was_to_count() {
+    let heaviest = LoadShedLayer::builder()
+        .in_flight(1)
+        .cohort_by(|user: &u32| *user % 2)
+        .heaviest_first()
+        .usage_half_life(Duration::ZERO);
+    assert!(heaviest.clone().build().is_err());
+    assert!(heaviest.cohort_by(|user: &u32| *user).build().is_ok());
 }
 
 #[cfg(feature = "http")]

@@ -10,6 +10,7 @@ mod allocations;
 mod architecture;
 mod auto_traits;
 mod bulkhead;
+mod bulkhead_back_pressure;
 mod circuit_breaker;
 mod circuit_breaker_back_pressure;
 mod circuit_breaker_modes;

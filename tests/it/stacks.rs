@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use steadfast::{
     Reason, ServiceBuilderExt,
+    adaptive::AdaptiveLayer,
     backoff::{Backoff, Jitter},
     bulkhead::{BulkheadLayer, Queue},
     circuit_breaker::{Cause, CircuitBreakerHandle, CircuitBreakerLayer, Mode, State, Thresholds},
@@ -145,6 +146,8 @@ async fn every_layer_is_a_method_of_the_builder() {
                 .build(),
         )
         .bulkhead(BulkheadLayer::new(1))
+        .back_pressure_bulkhead(BulkheadLayer::new(1).back_pressure())
+        .back_pressure_adaptive(AdaptiveLayer::builder().build().unwrap().back_pressure())
         .retry_with(RetryLayer::builder().build().unwrap())
         .circuit_breaker(CircuitBreakerLayer::builder().build().unwrap())
         .back_pressure_circuit_breaker(

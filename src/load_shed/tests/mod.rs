@@ -3,3 +3,4 @@
 mod closed_loop;
 mod models;
 mod plant;
+mod usage;

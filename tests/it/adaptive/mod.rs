@@ -1,5 +1,6 @@
 //! Adaptive limits as their users see them.
 
+mod back_pressure;
 mod behaviour;
 #[cfg(feature = "http")]
 mod http;
