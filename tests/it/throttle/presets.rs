@@ -1,7 +1,7 @@
 //! The throttles that `http` and `grpc` begin.
 
 use http::Response;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use tower::BoxError;
 
 use super::*;
@@ -43,7 +43,7 @@ async fn over_http_a_call_counts_with_its_head() {
 #[cfg(feature = "grpc")]
 mod grpc {
     use http::HeaderMap;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt, StreamBody};
     use tonic::{Code, Status};
 
     use super::*;
