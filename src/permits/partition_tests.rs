@@ -256,13 +256,12 @@ impl Model {
         let in_use = |part| f64::from(self.taken_by(part)) / f64::from(self.share(part).max(1));
         let last_turn = |part| self.turns.iter().rposition(|it| *it == part);
         let parts: Vec<_> = parts.collect();
-        let first = parts.into_iter().min_by(|one, other| {
+        parts.into_iter().min_by(|one, other| {
             let is_lent_to = |part: Part| self.weights[usize::from(part)] == 0;
             (is_lent_to(*one).cmp(&is_lent_to(*other)))
                 .then(in_use(*one).total_cmp(&in_use(*other)))
                 .then(last_turn(*one).cmp(&last_turn(*other)))
-        });
-        first
+        })
     }
 
     fn serve(&mut self) {
@@ -320,7 +319,7 @@ impl Model {
                 self.holders.push(demand);
             }
             Asked::Queued(place) => {
-                assert!(!(fits && is_next) && !is_doomed);
+                assert!(!(fits && is_next || is_doomed));
                 if is_full {
                     assert!(self.waiting_of(part) < places(part), "nobody's place");
                     let beyond = |part: &Part| self.waiting_of(*part) as i64 - places(*part) as i64;
