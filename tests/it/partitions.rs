@@ -476,6 +476,18 @@ async fn what_a_call_held_of_its_share_comes_back_however_it_ends() {
     );
     drop(served);
     assert_eq!(in_flight(&handle, "live") + of(&handle, "live").waiting, 0);
+
+    // And one is served in time, and sleeps until its deadline.
+    let held = hang(&svc, "batch", 2);
+    let context = Context::new().with_timeout(ms(5));
+    let mut late = Box::pin(context.scope(svc.clone().oneshot(Req("live", Act::Succeed))));
+    assert!(poll_once(late.as_mut()).is_pending());
+    drop(held);
+    assert_eq!(in_flight(&handle, "live"), 1);
+    advance(ms(5)).await;
+    let rejected = late.await.unwrap_err().rejected();
+    assert_eq!(rejected.reason(), Reason::DeadlineExceeded);
+    assert_eq!(in_flight(&handle, "live"), 0);
 }
 
 #[tokio::test(start_paused = true)]
