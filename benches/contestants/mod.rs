@@ -387,7 +387,7 @@ where
     let adaptive_each = AdaptiveLayer::builder().algorithm(Vegas::default());
     let adaptive_each = adaptive_each.build().expect("in range");
     let queued = BulkheadLayer::builder(MAX_IN_FLIGHT).queue(queue).build();
-    let halves = Partitions::by(|req: &u32| if req % 2 == 0 { "even" } else { "odd" });
+    let halves = Partitions::by(|req: &u32| ["even", "odd"][*req as usize % 2]);
     let divided =
         BulkheadLayer::builder(MAX_IN_FLIGHT).partitions(halves.share("even", 1).share("odd", 1));
     let divided = divided.build().expect("the shares are in range");

@@ -294,6 +294,9 @@ pub(super) struct Own<C, F, U, D> {
     pub(super) divided: D,
 }
 
+/// What the services share, and what each has of its own.
+type Parts<C, F, U, D> = (Shared, Own<C, F, U, D>);
+
 impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
     /// What the services share, and what each has of its own. Calls wait in the `queue`, whoever waits in the
     /// `line`.
@@ -302,7 +305,7 @@ impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
         queue: &Queue,
         line: &Queue,
         divide: impl FnOnce(D, Permits, &Queue, &Telemetry) -> Result<Built<E>, InvalidSetting>,
-    ) -> Result<(Shared, Own<C, F, U, E>), InvalidSetting> {
+    ) -> Result<Parts<C, F, U, E>, InvalidSetting> {
         let (min, max) = self.bounds.check()?;
         let within = min as usize..=max as usize;
         let initial = self.initial.unwrap_or(20.clamp(min, max) as usize);

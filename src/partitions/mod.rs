@@ -28,6 +28,9 @@
 //! A call for which there is neither a permit nor a place is refused and forgotten, so that a queue should have
 //! no fewer places than the limit has permits.
 //!
+//! A call also counts itself in and out of its partition: two more writes. Beyond its share it looks at all
+//! partitions, however many calls there are. There is neither a lock nor an allocation.
+//!
 //! What is lent goes to who comes first. A call of [several permits](crate::bulkhead::BulkheadBuilder::weight) is
 //! within its share if all of them are.
 //!

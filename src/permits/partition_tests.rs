@@ -256,13 +256,12 @@ impl Model {
         let in_use = |part| f64::from(self.taken_by(part)) / f64::from(self.share(part).max(1));
         let last_turn = |part| self.turns.iter().rposition(|it| *it == part);
         let parts: Vec<_> = parts.collect();
-        let first = parts.into_iter().min_by(|one, other| {
+        parts.into_iter().min_by(|one, other| {
             let is_lent_to = |part: Part| self.weights[usize::from(part)] == 0;
             (is_lent_to(*one).cmp(&is_lent_to(*other)))
                 .then(in_use(*one).total_cmp(&in_use(*other)))
                 .then(last_turn(*one).cmp(&last_turn(*other)))
-        });
-        first
+        })
     }
 
     fn serve(&mut self) {
@@ -320,7 +319,7 @@ impl Model {
                 self.holders.push(demand);
             }
             Asked::Queued(place) => {
-                assert!(!(fits && is_next) && !is_doomed);
+                assert!(!(fits && is_next || is_doomed));
                 if is_full {
                     assert!(self.waiting_of(part) < places(part), "nobody's place");
                     let beyond = |part: &Part| self.waiting_of(*part) as i64 - places(*part) as i64;
@@ -610,4 +609,69 @@ fn of_a_full_queue_who_is_beyond_its_places_leaves_one_to_who_is_not() {
         .collect();
     reverse.dedup();
     assert_eq!(reverse, [Reverse(1)]);
+}
+
+/// A queue of two lanes, whose first has just emptied, and stands: all its turns came late.
+fn of_two_lanes(rules: &Rules) -> (queue::Queue, u64) {
+    let mut queue = queue::Queue::new(2);
+    let late = 3 * rules.target;
+    let mut now = 0;
+    assert!(queue.begin(0, now, true, rules));
+    let first = join(&mut queue, 0, now);
+    while !queue.least_and_stands().1 {
+        now += late;
+        assert!(now < 10 * rules.interval, "it never stands");
+        queue.turn(0, now, rules);
+    }
+    let _ = queue.remove(first);
+    (queue, now)
+}
+
+fn join(queue: &mut queue::Queue, part: Part, since: u64) -> Place {
+    let waiter = queue::Waiter {
+        demand: Model::one(part),
+        class: Criticality::CriticalPlus,
+        since,
+        last: u64::MAX,
+    };
+    queue.push(waiter, Waker::noop().clone())
+}
+
+#[test]
+fn a_lane_is_another_queue_when_its_calls_did_not_have_to_wait_in_between() {
+    let rules = rules(Order::Fifo, 9);
+    let (mut queue, now) = of_two_lanes(&rules);
+    assert!(!queue.begin(0, now, false, &rules), "it only ran empty");
+    queue.pass(1);
+    assert!(!queue.begin(0, now, false, &rules), "those of another lane");
+    queue.pass(0);
+    assert!(queue.begin(0, now, false, &rules));
+
+    // While others wait, of its own: and all did not have to when nobody did.
+    let (mut queue, now) = of_two_lanes(&rules);
+    let other = join(&mut queue, 1, now);
+    assert!(!queue.begin(1, now, true, &rules), "somebody waits there");
+    assert!(queue.begin(0, now, false, &rules));
+    let _ = queue.remove(other);
+
+    // Who passes those of his own lane tells nothing of their wait.
+    let (mut queue, now) = of_two_lanes(&rules);
+    let first = join(&mut queue, 0, now);
+    queue.pass(0);
+    let _ = queue.remove(first);
+    assert!(!queue.begin(0, now, false, &rules));
+}
+
+#[test]
+fn a_lane_in_which_nobody_waits_does_not_stand() {
+    let rules = rules(Order::Fifo, 9);
+    let (mut queue, now) = of_two_lanes(&rules);
+    let other = join(&mut queue, 1, now);
+    assert_eq!(queue.least_and_stands(), (0, false));
+    let first = join(&mut queue, 0, now);
+    let (least, stands) = queue.least_and_stands();
+    assert!(stands && least > rules.target);
+    for place in [other, first] {
+        let _ = queue.remove(place);
+    }
 }

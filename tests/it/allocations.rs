@@ -159,7 +159,7 @@ where
     assert_free("queued bulkhead", queued.layer(inner.clone()));
     let weighted = BulkheadLayer::builder(8).weight(|req: &u32| *req as usize % 8);
     assert_free("weights", weighted.build().layer(inner.clone()));
-    let odd_and_even = Partitions::by(|req: &u32| if req % 2 == 0 { "even" } else { "odd" });
+    let odd_and_even = Partitions::by(|req: &u32| ["even", "odd"][*req as usize % 2]);
     let odd_and_even = odd_and_even.share("even", 2).share("odd", 1);
     let divided = BulkheadLayer::builder(8).partitions(odd_and_even.clone());
     assert_free("partitions", divided.build().unwrap().layer(inner.clone()));

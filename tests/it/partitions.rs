@@ -129,7 +129,7 @@ fn callers(
     svc: &impl Divided,
     name: &'static str,
     number: usize,
-    act: Act,
+    act: &Act,
     pause: Duration,
 ) -> Vec<JoinHandle<()>> {
     let caller = |_| {
@@ -221,8 +221,8 @@ async fn assert_shares(svc: impl Divided, handle: impl Shows, numbers: [usize; 3
     let mut calling = Vec::new();
     for (name, number) in names.into_iter().zip(numbers) {
         // Not in step with one another.
-        calling.extend(callers(&svc, name, number, Act::Take(ms(9)), ms(2)));
-        calling.extend(callers(&svc, name, number, Act::Take(ms(23)), ms(3)));
+        calling.extend(callers(&svc, name, number, &Act::Take(ms(9)), ms(2)));
+        calling.extend(callers(&svc, name, number, &Act::Take(ms(23)), ms(3)));
     }
     sleep(ms(200)).await;
     let means = means(&handle, &names).await;
@@ -256,11 +256,11 @@ async fn when_all_ask_for_more_each_has_its_share_however_much_more_one_asks() {
 /// How long an owner whose calls come after each other waits for its share, while another who had it all
 /// asks for all that comes back.
 async fn time_to_share(svc: impl Divided, handle: impl Shows) -> Duration {
-    callers(&svc, "batch", 50, Act::Take(ms(100)), ms(1));
+    callers(&svc, "batch", 50, &Act::Take(ms(100)), ms(1));
     sleep(ms(250)).await;
     assert_eq!(in_flight(&handle, "batch"), 20);
     let before = Instant::now();
-    callers(&svc, "live", 18, Act::Take(ms(100)), ms(1));
+    callers(&svc, "live", 18, &Act::Take(ms(100)), ms(1));
     while in_flight(&handle, "live") < 18 {
         sleep(ms(1)).await;
     }
@@ -290,7 +290,7 @@ async fn an_owner_that_comes_back_has_its_share_after_the_time_of_one_call() {
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_calls_now_and_then_is_refused_once_and_costs_the_borrower_one_permit() {
     let (svc, handle) = refusing(20, live_and_batch());
-    callers(&svc, "batch", 40, Act::Take(ms(20)), ms(10));
+    callers(&svc, "batch", 40, &Act::Take(ms(20)), ms(10));
     sleep(ms(100)).await;
     assert!(is_refused(&svc, "live").await);
     for _ in 0..20 {
@@ -428,7 +428,7 @@ async fn a_queue_without_places_keeps_permits_as_a_layer_that_refuses() {
 
 #[tokio::test]
 async fn a_function_that_panics_harms_its_caller_alone() {
-    let by = |Req(name, _): &Req| -> &'static str { if *name == "" { panic!() } else { name } };
+    let by = |Req(name, _): &Req| -> &'static str { if name.is_empty() { panic!() } else { name } };
     let partitions = || Partitions::by(by as fn(&Req) -> &str).share("live", 1);
     let layer = BulkheadLayer::builder(1).partitions(partitions());
     let layer = layer.build().unwrap();
@@ -476,6 +476,18 @@ async fn what_a_call_held_of_its_share_comes_back_however_it_ends() {
     );
     drop(served);
     assert_eq!(in_flight(&handle, "live") + of(&handle, "live").waiting, 0);
+
+    // And one is served in time, and sleeps until its deadline.
+    let held = hang(&svc, "batch", 2);
+    let context = Context::new().with_timeout(ms(5));
+    let mut late = Box::pin(context.scope(svc.clone().oneshot(Req("live", Act::Succeed))));
+    assert!(poll_once(late.as_mut()).is_pending());
+    drop(held);
+    assert_eq!(in_flight(&handle, "live"), 1);
+    advance(ms(5)).await;
+    let rejected = late.await.unwrap_err().rejected();
+    assert_eq!(rejected.reason(), Reason::DeadlineExceeded);
+    assert_eq!(in_flight(&handle, "live"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -515,9 +527,9 @@ async fn each_partition_stands_in_the_queue_for_itself() {
     let queue = Queue::codel(1_000, secs(10));
     let partitions = by_name().share("live", 50).share("batch", 50);
     let (svc, handle) = queued(10, partitions, queue);
-    callers(&svc, "batch", 100, Act::Take(ms(10)), ms(1));
+    callers(&svc, "batch", 100, &Act::Take(ms(10)), ms(1));
     // Fewer than its share, which wait for no longer than until one ends.
-    let live = callers(&svc, "live", 4, Act::Take(ms(7)), ms(1));
+    let live = callers(&svc, "live", 4, &Act::Take(ms(7)), ms(1));
     sleep(secs(2)).await;
     assert!(
         of(&handle, "batch").rejected > 500,
