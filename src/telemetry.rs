@@ -27,7 +27,7 @@
 //! | `steadfast_adaptive_latency_seconds` | gauge | | the latency that the algorithm was told last |
 //! | `steadfast_adaptive_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |
 //! | `steadfast_adaptive_spared_total` | counter | | calls that passed a layer which only observes, and would else have been refused |
-//! | `steadfast_adaptive_rate_limit` | gauge | | calls a second by which calls are spaced, as of the last one; 0 while they are not |
+//! | `steadfast_adaptive_rate_limit` | gauge | | calls a second by which calls are spaced, as of the last one; 0 while they are not; not where there are keys |
 //! | `steadfast_adaptive_rate_waiting` | gauge | | calls that wait for their turn |
 //! | `steadfast_adaptive_rate_lowered_total` | counter | | throttling answers that lowered the rate |
 //! | `steadfast_adaptive_rate_mode` | gauge | `mode` | 1 for the mode the layer is in, 0 for the others |

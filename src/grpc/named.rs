@@ -14,7 +14,10 @@ use crate::{
     http::{AnswerRefusals, BodyTimeout, LoadReport, Replay},
     load_shed::LoadShed,
     retry::Retry,
-    throttle::{KeyedThrottle, Throttle, rate::AdaptiveRate},
+    throttle::{
+        KeyedThrottle, Throttle,
+        rate::{AdaptiveRate, KeyedAdaptiveRate},
+    },
     timeout::{Detachable, FollowingTimeout, ReadyTimeout, Timeout},
 };
 
@@ -41,6 +44,7 @@ keep_name! {
     Deadline<S, T>;
     Detachable<S>;
     FollowingTimeout<S, C>;
+    KeyedAdaptiveRate<S, K, F, C, U>;
     KeyedBulkhead<S, K, F, W, U>;
     KeyedCircuitBreaker<S, K, F, C, U>;
     KeyedThrottle<S, K, F, C, U>;

@@ -221,6 +221,23 @@ fn what_the_service_says_of_a_criticality_goes_before() {
 }
 
 #[test]
+fn who_holds_calls_back_is_asked_again_after_the_window_too() {
+    let rule = Rule::new(2.0, 0.9, 0, SECOND);
+    let statistics = Statistics::new(&rule);
+    statistics.mark(0);
+    let (asked, probability) = statistics.ask(&rule, 0.5, 3 * SECOND, || 0);
+    assert_eq!((asked, probability), (Asked::HeldBack, 0.5));
+    assert!(!statistics.is_clear());
+    let (asked, _) = statistics.ask(&rule, 0.5, 3 * SECOND, || u64::MAX);
+    assert_eq!(asked, Asked::Passes);
+    // What was held back is in no window.
+    assert_eq!(statistics.look(&rule, 3 * SECOND).0, Requests::default());
+    let (asked, _) = statistics.ask(&rule, 0.0, 6 * SECOND, || 0);
+    assert_eq!(asked, Asked::Passes);
+    assert!(statistics.is_clear());
+}
+
+#[test]
 fn a_share_that_was_sent_is_told_within_a_hundredth() {
     for hundredths in 1..=100_u32 {
         let share = f64::from(hundredths) / 100.0;

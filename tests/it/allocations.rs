@@ -214,6 +214,9 @@ where
     assert_free("keyed throttle", keyed.layer(inner.clone()));
     let rate = AdaptiveRateLayer::new(AnyError);
     assert_free("adaptive rate", rate.layer(inner.clone()));
+    let keyed = AdaptiveRateLayer::builder(AnyError).keyed(100, |req: &u32| req % 10);
+    let keyed = keyed.build().unwrap();
+    assert_free("keyed adaptive rate", keyed.layer(inner.clone()));
     for budget in [
         Budget::of_active(0.5).unwrap(),
         Budget::concurrent(8),

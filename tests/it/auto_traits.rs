@@ -214,6 +214,15 @@ fn so_is_every_public_type_of_adaptive_rates() {
     send_sync_debug::<AdaptiveRate<Svc, AnyError>>();
     fn debug<T: Debug>() {}
     debug::<AdaptiveRateFuture<Svc, (), AnyError>>();
+    type ByHost = ByRef<fn(&()) -> &str>;
+    send_sync_debug::<(
+        KeyedAdaptiveRateLayer<String, ByHost, AnyError>,
+        KeyedAdaptiveRateBuilder<String, ByHost, AnyError>,
+        KeyedAdaptiveRateHandle<String>,
+        KeyedAdaptiveRate<Svc, String, ByHost, AnyError>,
+        UntoldKeyedCall,
+    )>();
+    debug::<KeyedAdaptiveRateFuture<Svc, (), AnyError>>();
 }
 
 #[cfg(feature = "http")]

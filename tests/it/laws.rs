@@ -230,6 +230,10 @@ laws! {
         .build()
         .unwrap();
     adaptive_rate: Always, AdaptiveRateLayer::builder(Told).max_wait(secs(1)).build().unwrap();
+    keyed_adaptive_rate: Always, AdaptiveRateLayer::builder(Told)
+        .keyed(2, |_: &Act| "key")
+        .build()
+        .unwrap();
     disabled_adaptive_rate: Always, AdaptiveRateLayer::builder(Told)
         .mode(ThrottleMode::Disabled)
         .build()
@@ -263,7 +267,10 @@ mod until_the_end_of_a_body {
         circuit_breaker::{UnsettledCall, UnsettledKeyedCall},
         http::{self, BodyTimeoutLayer, EndOfBody, GuardedBody, HttpClassifier, TimeoutBody},
         load_shed::HeldCall,
-        throttle::{UncountedCall, UncountedKeyedCall, rate::UntoldCall},
+        throttle::{
+            UncountedCall, UncountedKeyedCall,
+            rate::{UntoldCall, UntoldKeyedCall},
+        },
     };
     use tower::util::MapResponseLayer;
 
@@ -361,6 +368,14 @@ mod until_the_end_of_a_body {
         adaptive_rate: Always, http!(
             AdaptiveRateLayer::builder(HttpClassifier).until(EndOfBody).build().unwrap(),
             GuardedBody<Full<Bytes>, UntoldCall, HttpClassifier>
+        );
+        keyed_adaptive_rate: Always, http!(
+            AdaptiveRateLayer::builder(HttpClassifier)
+                .until(EndOfBody)
+                .keyed(2, |_: &Act| "key")
+                .build()
+                .unwrap(),
+            GuardedBody<Full<Bytes>, UntoldKeyedCall, HttpClassifier>
         );
         body_timeout: Inner, http!(
             BodyTimeoutLayer::builder().idle(secs(1)).total(secs(2)).build().unwrap(),

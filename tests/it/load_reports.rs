@@ -165,6 +165,35 @@ fn a_server_whose_reports_are_heeded_is_sent_little_more_than_it_can_do() {
 }
 
 #[test]
+fn a_server_reports_how_many_times_what_it_can_do_it_is_asked_for() {
+    for times in [1.5, 3.0, 8.0] {
+        let reports = sim::run(1, async move {
+            let server = server(&Door::default());
+            let reports = Arc::new(Mutex::new(Vec::new()));
+            let load = Load::poisson().rate(times * CAPACITY, secs(6));
+            let heard = reports.clone();
+            load.each(move |_| {
+                let call = server.clone().oneshot(Request::new(()));
+                let heard = heard.clone();
+                async move {
+                    let response = call.await.unwrap();
+                    let load = EndpointLoadMetrics.load(response.headers()).unwrap();
+                    let mut heard = heard.lock().unwrap();
+                    heard.push((sim::elapsed(), load.utilization()));
+                    Outcome::Good
+                }
+            })
+            .await;
+            Arc::into_inner(reports).unwrap().into_inner().unwrap()
+        });
+        let late = reports.iter().filter(|(at, _)| *at > secs(2));
+        let late: Vec<_> = late.map(|(_, utilization)| utilization).collect();
+        let mean = late.iter().copied().sum::<f64>() / late.len() as f64;
+        assert!((0.9..1.15).contains(&(mean / times)), "{times}: {mean}");
+    }
+}
+
+#[test]
 fn the_least_critical_calls_are_held_back_first() {
     sim::run(1, async {
         let door = Door::default();
@@ -293,6 +322,19 @@ async fn a_throttle_that_only_observes_shows_what_it_would_hold_back() {
     assert!((probability() - 0.78).abs() < 0.001, "{}", probability());
     handle.reset();
     assert_eq!(probability(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_counted_together_go_by_the_utilization() {
+    let layer = throttle().heed_load(EndpointLoadMetrics);
+    let layer = layer.by_criticality(false).build().unwrap();
+    let mut service = layer.layer(service_fn(says));
+    advance(secs(10)).await;
+    let report = "TEXT application_utilization=2,named_metrics.admitted.critical_plus=0";
+    let call = service.ready().await.unwrap().call(report);
+    call.await.unwrap();
+    let snapshot = layer.handle().snapshot(Criticality::Sheddable);
+    assert!((snapshot.reject_probability - 0.45).abs() < 1e-9);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1200,6 +1200,12 @@ mod over_http {
         assert_eq!(report(None), (200, calm.to_owned()));
         assert_eq!(report(Some("mine")), (200, "mine".to_owned()));
 
+        dial.set(0.5);
+        advance(INTERVAL).await;
+        let half = "TEXT application_utilization=0.500,named_metrics.shed_share=0.000,\
+                    named_metrics.load=0.500,";
+        assert!(report(None).1.starts_with(half));
+
         dial.set(f64::INFINITY);
         let mut last = (0, String::new());
         for _ in 0..200 {
@@ -1207,9 +1213,19 @@ mod over_http {
             (0..50).for_each(|_| last = report(None));
         }
         assert_eq!(last.0, 503);
-        let overloaded = "TEXT application_utilization=100.000,named_metrics.shed_share=1.000,\
-                          named_metrics.load=1000000.000,";
-        assert!(last.1.starts_with(overloaded), "{}", last.1);
+        // As the calls go, of which hardly any passes, and not as the signal does.
+        let handle = layer.handle();
+        let utilization = handle.utilization();
+        assert!((utilization * (1.0 - handle.shed_share()) - 1.0).abs() < 1e-9);
+        assert!(utilization > 100.0, "{utilization}");
+        let told =
+            format!("TEXT application_utilization={utilization:.3},named_metrics.shed_share=0.99");
+        assert!(last.1.starts_with(&told), "{}", last.1);
+        assert!(
+            last.1.contains(",named_metrics.load=1000000.000,"),
+            "{}",
+            last.1
+        );
         assert!(last.1.ends_with("admitted.sheddable=0.000"), "{}", last.1);
     }
 

@@ -754,6 +754,34 @@ async fn a_throttle_tells_what_it_counts_and_with_which_probability_it_refuses()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_throttle_tells_what_it_holds_back_for_what_the_service_reports() {
+    let (layer, metrics) = Metrics::record(|| {
+        let layer = ThrottleLayer::builder(Told).name("db").seed(1);
+        let layer = layer.heed_load(|_: &u32| throttle::ReportedLoad::new(5.0));
+        layer.build().unwrap()
+    });
+    let mut throttle = layer.layer(Scripted::new().0);
+    let (mut answered, mut held_back) = (0.0, 0.0);
+    while held_back < 2.0 {
+        match send(&mut throttle, Act::Succeed).await {
+            Err(Error::Rejected(_)) => held_back += 1.0,
+            _ => answered += 1.0,
+        }
+        advance(ms(10)).await;
+    }
+    let all = metrics.take();
+    assert_metrics(
+        &all,
+        "throttle_held_back",
+        &[("throttle_held_back_total[]", 2.0)],
+    );
+    let accepted = (r#"throttle_requests_total["accepted"]"#, answered);
+    assert_metrics(&all, "throttle_requests", &[accepted]);
+    let rejected = [(r#"rejected_total["throttle", "throttled"]"#, 2.0)];
+    assert_metrics(&all, "rejected", &rejected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_adaptive_rate_tells_how_calls_end_and_by_which_rate_they_go() {
     let (layer, metrics) = Metrics::record(|| {
         let layer = AdaptiveRateLayer::builder(Told).name("db");
@@ -798,13 +826,14 @@ async fn an_adaptive_rate_tells_how_calls_end_and_by_which_rate_they_go() {
     refused.unwrap_err();
     let all = metrics.take();
     let waiting = [
-        ("adaptive_rate_limit[]", 6.0 * 0.7),
+        ("adaptive_rate_limit[]", 4.2),
         ("adaptive_rate_waiting[]", 2.0),
     ];
     assert_metrics(&all, "adaptive_rate", &waiting);
     drop(first);
     second.await.unwrap();
-    assert_metrics(&metrics.take(), "adaptive_rate_waiting", &[]);
+    let both_are_over = [("adaptive_rate_waiting[]", -2.0)];
+    assert_metrics(&metrics.take(), "adaptive_rate_waiting", &both_are_over);
 }
 
 #[tokio::test(start_paused = true)]

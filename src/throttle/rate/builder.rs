@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{AdaptiveRateLayer, Mode, settings::Settings};
-use crate::{error::InvalidSetting, until::Answered};
+use super::{AdaptiveRateLayer, KeyedAdaptiveRateBuilder, Mode, settings::Settings};
+use crate::{error::InvalidSetting, keyed::Key, until::Answered};
 
 /// The settings of an adaptive rate; made by [`AdaptiveRateLayer::builder`].
 #[derive(Clone, Debug)]
@@ -88,6 +88,25 @@ impl<C, U> AdaptiveRateBuilder<C, U> {
             classifier: self.classifier,
             until,
         }
+    }
+
+    /// Gives each key a rate of its own: to each host, for each tenant, of each operation that has a quota of
+    /// its own. `key` chooses the key of a request; see [`keyed`](crate::keyed) for keys that are borrowed from
+    /// it. The last setting but those of the keys.
+    ///
+    /// At most `max_keys` keys are kept, at least 1. A key that is not in use may be forgotten as told
+    /// [there](crate::keyed), and one of which calls are not limited before one of which they are. Where all are
+    /// in use, a call of yet another key passes: its rate would be new.
+    pub fn keyed<Req, F>(
+        self,
+        max_keys: usize,
+        key: F,
+    ) -> KeyedAdaptiveRateBuilder<F::Owned, F, C, U>
+    where
+        F: Key<Req>,
+    {
+        let judged = (self.classifier, self.until);
+        KeyedAdaptiveRateBuilder::new(self.settings, judged, max_keys, key)
     }
 
     /// Checks the settings and builds the layer.

@@ -5,6 +5,7 @@ use std::{ops::Deref, task::Poll};
 use super::shared::{Pass, Shared};
 use crate::{
     classify::{FailureKind, Judgement, Verdict},
+    keyed::Held,
     pooled::PooledArc,
     telemetry::{Course, Ending},
     throttle::settings::{Counted, Kinds},
@@ -83,24 +84,36 @@ impl<P: Deref<Target = Shared>> Drop for Call<P> {
 #[derive(Debug)]
 pub struct UntoldCall(Call<PooledArc<Shared>>);
 
-impl From<Call<PooledArc<Shared>>> for UntoldCall {
-    fn from(mut call: Call<PooledArc<Shared>>) -> Self {
-        call.called();
-        Self(call)
-    }
+/// A call that was answered, and that tells of the rate of its key when it [is over](crate::until). To drop
+/// it is to give the call up, which tells nothing. The key is in use until then.
+#[derive(Debug)]
+pub struct UntoldKeyedCall(Call<Held<Shared>>);
+
+macro_rules! guard {
+    ($guard:ident, $hold:ty) => {
+        impl From<Call<$hold>> for $guard {
+            fn from(mut call: Call<$hold>) -> Self {
+                call.called();
+                Self(call)
+            }
+        }
+
+        impl Guard for $guard {
+            fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+                self.0.inside();
+                let polled = poll();
+                self.0.called(); // there may be more to come
+                polled
+            }
+
+            fn end(mut self, verdict: impl FnOnce() -> Verdict) {
+                self.0.inside();
+                let verdict = verdict();
+                self.0.end(Judgement::Seen(verdict));
+            }
+        }
+    };
 }
 
-impl Guard for UntoldCall {
-    fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        self.0.inside();
-        let polled = poll();
-        self.0.called(); // there may be more to come
-        polled
-    }
-
-    fn end(mut self, verdict: impl FnOnce() -> Verdict) {
-        self.0.inside();
-        let verdict = verdict();
-        self.0.end(Judgement::Seen(verdict));
-    }
-}
+guard!(UntoldCall, PooledArc<Shared>);
+guard!(UntoldKeyedCall, Held<Shared>);

@@ -3,11 +3,13 @@
 use std::ops::Deref;
 
 use super::{Mode, shared::Shared};
-use crate::pooled::PooledArc;
+use crate::{keyed::Held, pooled::PooledArc};
 
-/// Sees and steers the rate of a layer; made by [`AdaptiveRateLayer::handle`]. Cheap to clone.
+/// Sees and steers the rate of a layer, or of a key; made by [`AdaptiveRateLayer::handle`] or
+/// [`KeyedAdaptiveRateHandle::get`]. Cheap to clone.
 ///
 /// [`AdaptiveRateLayer::handle`]: super::AdaptiveRateLayer::handle
+/// [`KeyedAdaptiveRateHandle::get`]: super::KeyedAdaptiveRateHandle::get
 #[derive(Clone, Debug)]
 pub struct AdaptiveRateHandle {
     pub(super) shared: Hold,
@@ -17,6 +19,7 @@ pub struct AdaptiveRateHandle {
 #[derive(Clone, Debug)]
 pub(super) enum Hold {
     OfLayer(PooledArc<Shared>),
+    OfKey(Held<Shared>),
 }
 
 impl Deref for Hold {
@@ -25,6 +28,7 @@ impl Deref for Hold {
     fn deref(&self) -> &Shared {
         match self {
             Self::OfLayer(shared) => shared,
+            Self::OfKey(shared) => shared,
         }
     }
 }
@@ -42,7 +46,7 @@ impl AdaptiveRateHandle {
         self.shared.mode.get()
     }
 
-    /// Sets the mode. What has been learned stays.
+    /// Sets the mode of the layer, and so of the rates of all its keys. What has been learned stays.
     pub fn set_mode(&self, mode: Mode) {
         self.shared.mode.set(mode, &self.shared.telemetry);
     }

@@ -47,7 +47,7 @@ impl<C, U> AdaptiveRateLayer<C, U> {
         classifier: C,
         until: U,
     ) -> Result<Self, InvalidSetting> {
-        let around = ConstArc::new(Around::new(settings)?);
+        let around = ConstArc::new(Around::new(settings, false)?);
         Ok(Self {
             shared: PooledArc::new(Shared::new(&around)),
             classifier,

@@ -94,9 +94,7 @@ impl Learner {
     /// Takes a turn by `deadline`, and within the longest wait.
     pub(super) fn ask(&self, now: u64, deadline: u64) -> Asked {
         // Relaxed, here and below: whoever reads what is just being replaced has come a moment earlier.
-        if now.saturating_sub(self.throttled_at.load(Relaxed)) >= self.bounds.forget_after
-            && self.forget_at(now)
-        {
+        if self.is_calm_at(now) && self.forget_at(now) {
             return Asked::Free;
         }
         let last = now.saturating_add(self.bounds.max_wait).min(deadline);
@@ -176,12 +174,24 @@ impl Learner {
         self.measured.per_second()
     }
 
-    /// Limits calls no more, if there is no reason to at `now`.
+    /// Whether nothing was throttled for long.
+    fn is_calm_at(&self, now: u64) -> bool {
+        let calm = now.saturating_sub(self.throttled_at.load(Relaxed));
+        calm >= self.bounds.forget_after
+    }
+
+    /// Whether a call that comes at `now` is limited.
+    pub(super) fn is_limited_at(&self, now: u64) -> bool {
+        self.phase().is_limited() && !self.is_calm_at(now)
+    }
+
+    /// Limits calls no more, where that is still right, and no other call is at it.
     #[cold]
     fn forget_at(&self, now: u64) -> bool {
-        let _at_rest = lock(&self.curve);
-        let calm = now.saturating_sub(self.throttled_at.load(Relaxed));
-        let forgets = calm >= self.bounds.forget_after;
+        let Some(_at_rest) = try_lock(&self.curve) else {
+            return false;
+        };
+        let forgets = self.is_calm_at(now);
         if forgets {
             self.end_limit();
         }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     context::Context,
     error::{InvalidSetting, Reason, Rejected},
+    keyed::Rest,
     mode::Switch,
     sync::ConstArc,
     telemetry::{Counter, Ending, Gauge, Telemetry},
@@ -94,7 +95,9 @@ impl Shared {
         let now = self.epoch.nanos_now();
         let passes = Answer::Passes(Pass::Told(phase));
         let asked = self.learner.ask(now, self.last_moment());
-        self.metrics.limit.set(self.learner.limit().unwrap_or(0.0));
+        if let Some(gauge) = &self.metrics.limit {
+            gauge.set(self.learner.limit().unwrap_or(0.0));
+        }
         match asked {
             Asked::Free => Answer::Passes(Pass::Told(self.learner.phase())),
             Asked::Turn(turn) if turn.at <= now || mode == Mode::ObserveOnly => passes,
@@ -108,6 +111,15 @@ impl Shared {
                 let rejected = self.telemetry.reject(Reason::Throttled);
                 Answer::Refused(rejected.with_retry_after(Duration::from_nanos(after)))
             }
+        }
+    }
+
+    /// Whether a new rate would be as good at `now`.
+    pub(super) fn rest(&self, now: u64) -> Rest {
+        if self.learner.is_limited_at(now) {
+            Rest::Matters
+        } else {
+            Rest::AtRest
         }
     }
 
@@ -139,14 +151,14 @@ impl Around {
     /// # Errors
     ///
     /// If a setting is outside its range.
-    pub(super) fn new(settings: &Settings) -> Result<Self, InvalidSetting> {
+    pub(super) fn new(settings: &Settings, is_keyed: bool) -> Result<Self, InvalidSetting> {
         let bounds = settings.check()?;
         let telemetry = telemetry(settings.name);
         Ok(Self {
             mode: Switch::new(settings.mode, "steadfast_adaptive_rate_mode", &telemetry),
             bounds,
             epoch: Epoch::start(),
-            metrics: Metrics::new(&telemetry),
+            metrics: Metrics::new(&telemetry, is_keyed),
             telemetry,
         })
     }
@@ -158,16 +170,18 @@ impl Around {
 
 #[derive(Debug)]
 pub(super) struct Metrics {
-    limit: Gauge,
+    /// None where there are keys.
+    limit: Option<Gauge>,
     pub(super) waiting: Gauge,
     lowered: Counter,
     spared: Counter,
 }
 
 impl Metrics {
-    fn new(telemetry: &Telemetry) -> Self {
+    fn new(telemetry: &Telemetry, is_keyed: bool) -> Self {
+        let limit = || telemetry.gauge("steadfast_adaptive_rate_limit");
         Self {
-            limit: telemetry.gauge("steadfast_adaptive_rate_limit"),
+            limit: (!is_keyed).then(limit),
             waiting: telemetry.gauge("steadfast_adaptive_rate_waiting"),
             lowered: telemetry.counter("steadfast_adaptive_rate_lowered_total"),
             spared: telemetry.counter("steadfast_adaptive_rate_spared_total"),

@@ -1,7 +1,10 @@
 //! A rate that is learned from throttling answers.
 
-use steadfast::throttle::rate::{
-    AdaptiveRate, AdaptiveRateBuilder, AdaptiveRateHandle, AdaptiveRateLayer, Mode as RateMode,
+use steadfast::{
+    keyed::by_ref,
+    throttle::rate::{
+        AdaptiveRate, AdaptiveRateBuilder, AdaptiveRateHandle, AdaptiveRateLayer, Mode as RateMode,
+    },
 };
 
 use super::*;
@@ -139,6 +142,10 @@ async fn a_call_does_not_wait_for_a_turn_after_its_deadline() {
     let began = tokio::time::Instant::now();
     let refusal = rejected(within(ms(14)).await);
     assert_eq!(refusal.reason(), Reason::Throttled);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    // It has passed at the deadline itself.
+    let after = refusal.retry_after().unwrap();
+    assert_eq!(rejected(within(after).await).reason(), Reason::Throttled);
     assert_eq!(began.elapsed(), Duration::ZERO);
     within(ms(16)).await.unwrap();
     // Where there is a turn, the deadline is for others to look at.
@@ -326,4 +333,56 @@ fn settings_out_of_range_are_refused_by_name() {
         .min_rate(0.001)
         .build()
         .unwrap();
+}
+
+/// A request to a host.
+#[derive(Clone, Debug)]
+struct To(&'static str, Act);
+
+#[tokio::test(start_paused = true)]
+async fn a_key_pays_for_its_own_throttling_alone_and_is_kept_while_it_does() {
+    let keyed = rate_builder().min_rate(1.0).forget_after(secs(60));
+    let keyed = keyed.keyed(2, by_ref(|To(host, _): &To| *host));
+    let layer = keyed.build().unwrap();
+    let act = |To(_, act)| act;
+    let mut rate = layer.layer(Scripted::new().0.map_request(act));
+    let mut send = async |host, act| rate.ready().await.unwrap().call(To(host, act)).await;
+    let handle = layer.handle();
+    send("busy", overloaded()).await.unwrap_err();
+    rejected(match send("busy", Act::Succeed).await {
+        Ok(_) => send("busy", Act::Succeed).await,
+        refused => refused,
+    });
+    for host in ["a", "b", "c"] {
+        for _ in 0..100 {
+            send(host, Act::Succeed).await.unwrap();
+        }
+        assert_eq!(handle.get(host).unwrap().snapshot().rate, None);
+        let busy = handle.get("busy").expect("it says something worth keeping");
+        assert!(busy.snapshot().rate.is_some());
+    }
+    assert_eq!((handle.name(), handle.key_count()), ("api", 2));
+    assert_eq!(handle.keys().len(), 2);
+    handle.set_mode(RateMode::Disabled);
+    assert_eq!(handle.mode(), RateMode::Disabled);
+    for _ in 0..100 {
+        send("busy", Act::Succeed).await.unwrap();
+    }
+    handle.set_mode(RateMode::Enabled);
+    // When all went well for long it may go.
+    advance(secs(60)).await;
+    for host in ["d", "e"] {
+        send(host, Act::Succeed).await.unwrap();
+    }
+    assert!(handle.get("busy").is_none());
+}
+
+#[test]
+fn no_keys_are_refused_by_name() {
+    let none = rate_builder().keyed(0, by_ref(|To(host, _): &To| *host));
+    assert_eq!(none.build().unwrap_err().setting(), "max_keys");
+    let bad = rate_builder()
+        .min_rate(0.0)
+        .keyed(1, by_ref(|To(host, _): &To| *host));
+    assert_eq!(bad.build().unwrap_err().setting(), "min_rate");
 }
