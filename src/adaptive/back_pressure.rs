@@ -29,24 +29,27 @@ use crate::{
 /// A consumer of a queue, which takes as much of it as the service can do:
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{sync::atomic::{AtomicUsize, Ordering::Relaxed}, time::Duration};
 /// use futures_util::{StreamExt, stream};
 /// use steadfast::adaptive::AdaptiveLayer;
 /// use tower::{BoxError, Layer, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), BoxError> {
-/// let layer = AdaptiveLayer::builder().initial_limit(4).build()?.back_pressure();
+/// let layer = AdaptiveLayer::builder().max_limit(16).build()?.back_pressure();
 /// let store = layer.layer(service_fn(|message: usize| async move {
 ///     tokio::time::sleep(Duration::from_millis(10)).await;
 ///     Ok::<_, BoxError>(message)
 /// }));
-/// let mut stored = store.call_all(stream::iter(0..1000)).unordered();
+/// let taken = AtomicUsize::new(0);
+/// let messages = stream::iter(0..1000).inspect(|_| _ = taken.fetch_add(1, Relaxed));
+/// let mut stored = store.call_all(messages).unordered();
 /// let mut done = 0;
 /// while let Some(message) = stored.next().await {
 ///     message?;
 ///     done += 1;
-///     assert!(layer.handle().in_flight() <= layer.handle().limit());
+///     // Sixteen are worked on at the most, and one is in hand.
+///     assert!(taken.load(Relaxed) <= done + 16 + 1);
 /// }
 /// assert_eq!(done, 1000);
 /// # Ok(())
@@ -103,7 +106,7 @@ impl<S, C: Clone, F: Clone, U: Clone> Layer<S> for BackPressureAdaptiveLayer<C, 
 /// makes the inner service ready, however, is held while this one waits in the line.
 ///
 /// **Use it** below what takes requests only when they can be made: tower's
-/// [`call_all`](tower::ServiceExt::call_all) over a stream, a buffer, a balancer. Elsewhere prefer
+/// [`call_all`](https://docs.rs/tower/latest/tower/trait.ServiceExt.html#method.call_all) over a stream, a buffer, a balancer. Elsewhere prefer
 /// [`Adaptive`](super::Adaptive): a ready service that nobody calls keeps its permit from those who would.
 /// Dropped it keeps none.
 #[derive(Clone, Debug)]

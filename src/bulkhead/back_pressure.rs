@@ -104,7 +104,7 @@ impl<S, U: Clone> Layer<S> for BackPressureBulkheadLayer<U> {
 /// makes the inner service ready, however, is held while this one waits in the line.
 ///
 /// **Use it** below what takes requests only when they can be made: tower's
-/// [`call_all`](tower::ServiceExt::call_all) over a stream, a buffer, a balancer. Elsewhere prefer
+/// [`call_all`](https://docs.rs/tower/latest/tower/trait.ServiceExt.html#method.call_all) over a stream, a buffer, a balancer. Elsewhere prefer
 /// [`Bulkhead`](super::Bulkhead): a ready service that nobody calls keeps its permit from those who would.
 /// Dropped it keeps none. Until a service is called nobody knows what it will be called with, so there are
 /// neither weights nor keys, nor criticality nor deadline.
