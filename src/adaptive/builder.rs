@@ -298,8 +298,7 @@ pub(super) struct Own<C, F, U, D> {
 type Parts<C, F, U, D> = (Shared, Own<C, F, U, D>);
 
 impl<L: Limit, C, F, U, Q, D> AdaptiveBuilder<L, C, F, U, Q, D> {
-    /// What the services share, and what each has of its own. Calls wait in the `queue`, whoever waits in the
-    /// `line`.
+    /// Calls wait in the `queue`, whoever waits in the `line`.
     fn share<E>(
         self,
         queue: &Queue,

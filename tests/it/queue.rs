@@ -491,7 +491,7 @@ async fn newcomers_are_refused_by_and_by_and_none_for_those_who_are_less_critica
         if fixture.handle.waiting() == 10 {
             break;
         }
-        let mut call: Call = Box::pin(sheddable.clone().scope(fixture.bulkhead.call(Act::Hang)));
+        let mut call: Call = Box::pin(sheddable.scope(fixture.bulkhead.call(Act::Hang)));
         if poll_once(call.as_mut()).is_pending() {
             came_at.push(came);
             calls.push(call);
