@@ -4,7 +4,7 @@ use std::{cell::Cell, future::Future, time::Duration};
 
 use super::Random;
 use crate::{
-    rng::{self, Dealing},
+    rng::{self, Dealing, Use},
     time::{self, Instant, Timer},
 };
 
@@ -55,14 +55,18 @@ pub fn elapsed() -> Duration {
 }
 
 /// A stream of random numbers of its own, from the seed of the run. The first one that is asked for in a
-/// run is always the same, and so is the second; each layer that is built without a seed counts as one.
+/// run is always the same, and so is the second.
 ///
 /// # Panics
 ///
 /// Outside of a [`run`].
 #[must_use]
 pub fn random() -> Random {
-    Random::new(rng::dealt().expect("within a `sim::run`, and on its thread"))
+    random_for(Use::Other)
+}
+
+pub(super) fn random_for(what_for: Use) -> Random {
+    Random::new(rng::dealt(what_for).expect("within a `sim::run`, and on its thread"))
 }
 
 /// Does `what` when the run has gone on for `offset`: breaks something, or mends it.
@@ -135,7 +139,7 @@ mod tests {
     fn a_run_that_panics_leaves_nothing_behind() {
         let ran = std::panic::catch_unwind(|| run(1, async { panic!("as told") }));
         assert!(ran.is_err());
-        assert!(rng::dealt().is_none());
+        assert!(rng::dealt(Use::Other).is_none());
         assert!(BEGAN.get().is_none());
     }
 }
