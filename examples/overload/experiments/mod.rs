@@ -9,6 +9,7 @@ mod capacity_loss;
 mod cold_cache;
 mod collapse;
 mod hangs;
+mod limiters;
 mod markov;
 mod nested_retries;
 mod occ_jitter;
@@ -184,6 +185,31 @@ impl Tally {
     fn layer(&self) -> MapRequestLayer<impl FnMut(()) + Clone + Send + use<>> {
         let tally = self.clone();
         MapRequestLayer::new(move |()| tally.count())
+    }
+}
+
+/// A number that is looked at from time to time while a run goes on.
+struct Trace(Arc<Mutex<Vec<(Duration, f64)>>>);
+
+impl Trace {
+    /// Looks at it every so often, until the run is over.
+    fn every(interval: Duration, look: impl Fn() -> f64 + Send + 'static) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let trace = Self(Arc::clone(&seen));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                seen.lock().unwrap().push((sim::elapsed(), look()));
+            }
+        });
+        trace
+    }
+
+    /// What it was in a part of the run.
+    fn during(&self, part: Range<Duration>) -> Vec<f64> {
+        let seen = self.0.lock().unwrap();
+        let part = seen.iter().filter(|(at, _)| part.contains(at));
+        part.map(|(_, number)| *number).collect()
     }
 }
 
