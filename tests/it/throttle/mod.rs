@@ -3,7 +3,6 @@
 #[cfg(feature = "grpc")]
 mod end_of_body;
 mod keyed;
-mod simulation;
 
 use std::{pin::pin, thread, time::Duration};
 
