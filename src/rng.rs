@@ -18,7 +18,9 @@ impl Rng {
     /// Seeded as told, or else within a simulation by that, or else from the operating system.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the door")]
-        let seed = seed.or_else(dealt).unwrap_or_else(rand::random);
+        let seed = seed
+            .or_else(|| dealt(Use::Layer))
+            .unwrap_or_else(rand::random);
         let drawn = AtomicU64::new(0);
         Self { seed, drawn }
     }
@@ -34,45 +36,73 @@ impl Rng {
 }
 
 #[cfg(not(all(feature = "sim", not(steadfast_loom))))]
-fn dealt() -> Option<u64> {
+fn dealt(_: Use) -> Option<u64> {
     None
 }
 
 #[cfg(all(feature = "sim", not(steadfast_loom)))]
 pub(crate) use dealer::{Dealing, dealt};
 
+/// What a seed is for.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(all(feature = "sim", not(steadfast_loom))),
+    allow(dead_code, reason = "what is not a layer is simulated")
+)]
+pub(crate) enum Use {
+    Layer,
+    Load,
+    Server,
+    Link,
+    Other,
+}
+
 /// Within a simulation, all seeds that nobody gave come from the one of the simulation.
 #[cfg(all(feature = "sim", not(steadfast_loom)))]
 mod dealer {
     use std::{cell::Cell, marker::PhantomData};
 
-    use super::Rng;
+    use super::{Rng, Use};
     use crate::sync::AtomicU64;
 
     thread_local! {
-        /// The seed of the simulation on this thread, and how many have been dealt from it.
-        static DEALER: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+        static DEALER: Cell<Option<Dealer>> = const { Cell::new(None) };
     }
 
-    /// The next seed of the simulation on this thread, if there is one.
-    pub(crate) fn dealt() -> Option<u64> {
-        let (seed, count) = DEALER.get()?;
-        DEALER.set(Some((seed, count + 1)));
-        let drawn = AtomicU64::new(count);
+    /// The seed of the simulation on this thread, and how many have been dealt from it for each use.
+    #[derive(Clone, Copy, Debug)]
+    struct Dealer {
+        seed: u64,
+        dealt: [u64; Use::Other as usize + 1],
+    }
+
+    /// The next seed of the simulation on this thread, if there is one. Uses are apart: what one of them
+    /// is dealt does not depend on the others, so that a layer more leaves the load as it was.
+    pub(crate) fn dealt(what_for: Use) -> Option<u64> {
+        let mut dealer = DEALER.get()?;
+        let what_for = what_for as usize;
+        let drawn = AtomicU64::new(dealer.dealt[what_for]);
+        dealer.dealt[what_for] += 1;
+        DEALER.set(Some(dealer));
+        // The seed of a use is the first draw of a sequence that begins where no count gets to.
+        let apart = AtomicU64::new(u64::MAX - what_for as u64);
+        let seed = dealer.seed;
+        let seed = Rng { seed, drawn: apart }.draw();
         Some(Rng { seed, drawn }.draw())
     }
 
     /// Deals seeds to what is built on this thread, until it is dropped.
     #[derive(Debug)]
     pub(crate) struct Dealing {
-        outer: Option<(u64, u64)>,
+        outer: Option<Dealer>,
         not_send: PhantomData<*const ()>,
     }
 
     impl Dealing {
         pub(crate) fn from_seed(seed: u64) -> Self {
+            let dealt = [0; Use::Other as usize + 1];
             Self {
-                outer: DEALER.replace(Some((seed, 0))),
+                outer: DEALER.replace(Some(Dealer { seed, dealt })),
                 not_send: PhantomData,
             }
         }

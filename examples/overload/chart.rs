@@ -21,11 +21,10 @@ const MUTED: RGBColor = RGBColor(0x6a, 0x72, 0x7b);
 const RULE: RGBColor = RGBColor(0xdd, 0xe0, 0xe4);
 const SHADE: RGBColor = RGBColor(0xf0, 0xf2, 0xf4);
 
-/// The Okabe-Ito palette, which the colour-blind can tell apart too, and three greys.
-const COLOURS: [RGBColor; 10] = [
+/// The Okabe-Ito palette without its blues, which the colour-blind can tell apart too, and greys.
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0xe6, 0x9f, 0x00),
     RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x00, 0x9e, 0x73),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0xf0, 0xe4, 0x42),
@@ -34,7 +33,8 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(0x33, 0x33, 0x33),
     RGBColor(0xbb, 0xbb, 0xbb),
 ];
-const OURS: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+/// For ours, and for what we do in part.
+const OURS: [RGBColor; 2] = [RGBColor(0x00, 0x72, 0xb2), RGBColor(0x56, 0xb4, 0xe9)];
 
 pub(crate) fn draw(chart: &Chart) -> Result<String, String> {
     let mut svg = String::new();
@@ -51,7 +51,8 @@ fn styles(chart: &Chart) -> Vec<ShapeStyle> {
     let lines = chart.lines.iter().enumerate();
     let style = |(number, (name, _)): (usize, &(String, _))| {
         if name.starts_with("steadfast") {
-            return OURS.stroke_width(3);
+            let is_all = number + 1 == chart.lines.len();
+            return OURS[usize::from(!is_all)].stroke_width(3);
         }
         let width = 8_usize.saturating_sub(number).max(3);
         COLOURS[number % COLOURS.len()].stroke_width(width as u32)

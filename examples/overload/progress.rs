@@ -1,12 +1,15 @@
-//! The bar that tells which experiments run. Only a terminal gets to see it.
+//! Which experiments run, in a bar that only a terminal gets to see, and how long each took.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) struct Progress {
     bar: ProgressBar,
-    running: Mutex<Vec<&'static str>>,
+    running: Mutex<Vec<(&'static str, Instant)>>,
 }
 
 impl Progress {
@@ -22,19 +25,25 @@ impl Progress {
     }
 
     pub(crate) fn begin(&self, name: &'static str) {
-        self.running.lock().unwrap().push(name);
+        self.running.lock().unwrap().push((name, Instant::now()));
         self.show();
     }
 
     pub(crate) fn end(&self, name: &'static str) {
-        self.running.lock().unwrap().retain(|other| *other != name);
+        let mut running = self.running.lock().unwrap();
+        let place = running.iter().position(|(other, _)| *other == name);
+        let (_, begun) = running.remove(place.expect("it has begun"));
+        drop(running);
+        let took = begun.elapsed().as_secs_f64();
+        self.bar.suspend(|| eprintln!("{name}: {took:.1} s"));
         self.bar.inc(1);
         self.show();
     }
 
     fn show(&self) {
-        self.bar
-            .set_message(self.running.lock().unwrap().join(", "));
+        let running = self.running.lock().unwrap();
+        let names: Vec<_> = running.iter().map(|(name, _)| *name).collect();
+        self.bar.set_message(names.join(", "));
     }
 
     pub(crate) fn finish(&self) {

@@ -10,7 +10,8 @@ use super::{
 /// Finds the knee: the number of calls from which on more of them only wait. The default.
 ///
 /// How many calls wait in the service follows from Little's law: its throughput, times by how much its
-/// latency exceeds that of a service in which nothing waits. What is in flight less what waits is the knee,
+/// latency exceeds that of a service in which nothing waits; by no more than one sample differs from the next is
+/// chance, and not a queue. What is in flight less what waits is the knee,
 /// and the limit is set a little above it, so that the service never runs out of work: by 1.5 + 1.2 √knee,
 /// as in square-root staffing, or a sixteenth of the knee, finer than which no latency is sampled.
 ///
@@ -199,7 +200,10 @@ impl Knee {
         let throughput = self.throughput.unwrap_or(seen.throughput);
         let waited = seen.latency - self.unloaded.unwrap_or(seen.latency);
         let busy = (seen.throughput * seen.mean).min(limit).max(1.0);
-        let queue = (throughput * waited.max(0.0)).min(busy - 1.0);
+        // The unloaded latency is among the lowest that were seen, so that chance alone would show a queue
+        // most of the time.
+        let waited = if waited > self.noise { waited } else { 0.0 };
+        let queue = (throughput * waited).min(busy - 1.0);
         let knee = busy - queue;
         let headroom = 1.5 + (1.2 * knee.sqrt()).max(knee / 16.0);
         let spared = (1.0 - self.turned_away / PLAIN_OVERLOAD).max(0.0);

@@ -9,7 +9,7 @@ use super::{
     knee::Knee,
     limit::{Limit, Sample},
 };
-use crate::window::tests::config;
+use crate::{rng::Rng, window::tests::config};
 
 /// The length of a sample, in seconds.
 const WINDOW: f64 = 0.1;
@@ -132,6 +132,27 @@ fn probes_cost_an_overloaded_service_less_than_half_a_percent() {
     let work = |limit: &f64| limit.floor().min(service.servers) / service.servers;
     let done = limits.iter().map(work).sum::<f64>() / limits.len() as f64;
     assert!(done > 0.995, "{done}");
+}
+
+#[test]
+fn chance_in_the_latency_is_not_taken_for_a_queue() {
+    let service = Service::new(20, 20.0, 2.0);
+    let mut run = Run::new();
+    let rng = Rng::new(Some(1));
+    let samples = 6_000;
+    let mut done = 0.0;
+    for _ in 0..samples {
+        run.now += WINDOW;
+        let mut sample = service.sample(run.limit, run.now);
+        // Nearly normal, with a deviation of a quarter: as medians of few calls are.
+        let lots = (0..4).map(|_| (rng.draw() >> 40) as f64 / (1_u64 << 24) as f64);
+        let factor = 0.2 + 0.4 * lots.sum::<f64>();
+        sample.latency = sample.latency.map(|latency| latency.mul_f64(factor));
+        run.limit = run.knee.next(run.limit, &sample).clamp(1.0, 10_000.0);
+        done += run.limit.floor().min(service.servers) / service.servers;
+    }
+    let done = done / f64::from(samples);
+    assert!(done > 0.99, "{done}");
 }
 
 #[test]

@@ -13,11 +13,12 @@ use tower::{Layer, Service};
 
 use super::{
     Random, Times,
-    run::{random, sleep},
+    run::{random_for, sleep},
 };
 use crate::{
     context::Context,
     oneshot::Oneshot,
+    rng::Use,
     sync::{Mutex, StdArc, lock},
 };
 
@@ -53,7 +54,7 @@ impl Link {
         Self {
             shared: StdArc::new(Shared {
                 delay: Mutex::new(Times::constant(Duration::ZERO)),
-                random: random(),
+                random: random_for(Use::Link),
                 is_cut: Mutex::new(false),
                 mended: Notify::new(),
             }),

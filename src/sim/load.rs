@@ -12,12 +12,13 @@ use tower::Service;
 
 use super::{
     Call, Outcome, Random, Report, Times,
-    run::{random, sleep, sleep_until},
+    run::{random_for, sleep, sleep_until},
 };
 use crate::{
     context::{Context, Criticality},
     error::Error,
     oneshot::Oneshot,
+    rng::Use,
     sync::{Mutex, StdArc, lock},
     time::{self, Instant},
 };
@@ -220,7 +221,7 @@ impl Load {
         F: Future<Output = Outcome> + Send + 'static,
     {
         let log = Log::new(self.terms);
-        for arrival in self.arrivals(random()) {
+        for arrival in self.arrivals(random_for(Use::Load)) {
             sleep_until(log.began + arrival.at).await;
             let context = self.terms.context();
             let call = context.sync_scope(|| call(arrival));
@@ -315,7 +316,7 @@ impl Clients {
         let end = log.began + self.length;
         for client in 0..self.clients {
             let (log, call) = (log.clone(), call.clone());
-            let (think, random) = (self.think.clone(), random());
+            let (think, random) = (self.think.clone(), random_for(Use::Load));
             tokio::spawn(async move {
                 loop {
                     sleep(think.draw(&random)).await;

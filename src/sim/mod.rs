@@ -15,7 +15,9 @@
 //!
 //! A run is the same every time, call by call, on any machine of 64 bits. For that, all that is random in it comes from
 //! its seed: [`random`], what this module draws, and **every layer of this crate that is built within the
-//! run** and is given no seed of its own. The same goes for order: timers that are due at once fire in one
+//! run** and is given no seed of its own. Each kind of these is apart from the others: the same load comes,
+//! call by call, to a stack that has a layer more. The clock on the wall, which dates in headers and cohorts of users go
+//! by, begins at the Unix epoch. The same goes for order: timers that are due at once fire in one
 //! order, and tasks run in the order in which they were woken. To keep it so, a simulation does without
 //!
 //! - `tokio::select!` that is not `biased`, and `tokio::sync::watch`: both roll dice of their own;

@@ -1,16 +1,15 @@
 //! A run: one thread, one clock, one seed.
 
-use std::{cell::Cell, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use super::Random;
 use crate::{
-    rng::{self, Dealing},
-    time::{self, Instant, Timer},
+    rng::{self, Dealing, Use},
+    time::{
+        self, Instant, Timer,
+        simulated::{self, Simulating},
+    },
 };
-
-thread_local! {
-    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-}
 
 /// Runs `future` on a clock that does not tick but leaps: to the next timer, when nothing else is left to
 /// do. An hour of a service that is mostly idle takes as long as the work that is done in it.
@@ -26,22 +25,13 @@ pub fn run<F: Future>(seed: u64, future: F) -> F::Output {
     let runtime = builder.enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of this thread alone asks nothing of the system");
     runtime.block_on(async {
-        let _began = Began(BEGAN.replace(Some(time::now())));
+        let _simulating = Simulating::since(time::now());
         future.await
     })
 }
 
-/// Restores what was there before, also when unwinding.
-struct Began(Option<Instant>);
-
-impl Drop for Began {
-    fn drop(&mut self) {
-        BEGAN.set(self.0);
-    }
-}
-
 fn began() -> Instant {
-    BEGAN.get().expect("within a `sim::run`, and on its thread")
+    simulated::began().expect("within a `sim::run`, and on its thread")
 }
 
 /// The time since the run began.
@@ -55,14 +45,18 @@ pub fn elapsed() -> Duration {
 }
 
 /// A stream of random numbers of its own, from the seed of the run. The first one that is asked for in a
-/// run is always the same, and so is the second; each layer that is built without a seed counts as one.
+/// run is always the same, and so is the second.
 ///
 /// # Panics
 ///
 /// Outside of a [`run`].
 #[must_use]
 pub fn random() -> Random {
-    Random::new(rng::dealt().expect("within a `sim::run`, and on its thread"))
+    random_for(Use::Other)
+}
+
+pub(super) fn random_for(what_for: Use) -> Random {
+    Random::new(rng::dealt(what_for).expect("within a `sim::run`, and on its thread"))
 }
 
 /// Does `what` when the run has gone on for `offset`: breaks something, or mends it.
@@ -132,10 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_on_the_wall_begins_at_zero_and_leaps_with_the_other() {
+        run(1, async {
+            assert_eq!(time::since_unix_epoch(), Duration::ZERO);
+            sleep(Duration::from_secs(7200)).await;
+            assert_eq!(time::since_unix_epoch(), Duration::from_secs(7200));
+        });
+        assert!(time::since_unix_epoch() > Duration::from_secs(7200));
+    }
+
+    #[test]
     fn a_run_that_panics_leaves_nothing_behind() {
         let ran = std::panic::catch_unwind(|| run(1, async { panic!("as told") }));
         assert!(ran.is_err());
-        assert!(rng::dealt().is_none());
-        assert!(BEGAN.get().is_none());
+        assert!(rng::dealt(Use::Other).is_none());
+        assert!(simulated::began().is_none());
     }
 }

@@ -13,13 +13,14 @@ use tower::Service;
 
 use super::{
     Random, Times, Work,
-    run::random,
+    run::random_for,
     work::Slots,
     workers::{Discipline, End, Workers},
 };
 use crate::{
     context,
     error::Error,
+    rng::Use,
     sync::{Mutex, StdArc, StdWeak, lock},
     time::{Epoch, Timer, nanos},
 };
@@ -103,7 +104,7 @@ impl Server {
         let state = State {
             workers: Workers::new(workers),
             times,
-            random: random(),
+            random: random_for(Use::Server),
             failing: 0.0,
             queue: usize::MAX,
             rejecting_takes: 0,

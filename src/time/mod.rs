@@ -1,5 +1,7 @@
 //! The one door to the clock: tokio's, so that a test can pause it.
 
+#[cfg(all(feature = "sim", not(steadfast_loom)))]
+pub(crate) mod simulated;
 mod timer;
 
 use std::time::Duration;
@@ -17,7 +19,8 @@ pub(crate) fn now() -> Instant {
 /// The time since the Unix epoch, for the dates that HTTP has in its headers and for what changes with the
 /// hour on all servers at once. For nothing else: wall clocks leap.
 ///
-/// It stands still, and is moved on, with a paused clock.
+/// It stands still, and is moved on, with a paused clock. In a simulation it begins at zero, so that none
+/// depends on when it is run.
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -26,6 +29,10 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn since_unix_epoch() -> Duration {
     use std::time::SystemTime;
 
+    #[cfg(all(feature = "sim", not(steadfast_loom)))]
+    if let Some(began) = simulated::began() {
+        return now().saturating_duration_since(began);
+    }
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let (real, ours) = (std::time::Instant::now(), now().into_std());
     // Only a paused clock is apart from the real one.

@@ -225,6 +225,19 @@ fn so_is_every_public_type_of_adaptive_rates() {
     debug::<KeyedAdaptiveRateFuture<Svc, (), AnyError>>();
 }
 
+#[test]
+fn so_is_every_public_type_of_simulations() {
+    use steadfast::sim::{laws, *};
+
+    send_sync_debug::<(Load, Clients, Arrival, Call, Outcome, Random, Times)>();
+    send_sync_debug::<(Report, Part<'_>, Work)>();
+    send_sync_debug::<(Server, ServerFuture, Answer, Fault)>();
+    send_sync_debug::<(Link, Linked<Svc>, LinkedFuture<(), Error<Infallible>>)>();
+    send_sync_debug::<(laws::Act, laws::Error, laws::Readiness, laws::Told)>();
+    send_sync_debug::<(laws::Scripted, laws::ScriptedFuture, laws::Watch)>();
+    send_sync_debug::<laws::CountingWaker>();
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn so_is_every_public_type_of_http() {

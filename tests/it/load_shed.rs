@@ -890,54 +890,6 @@ async fn the_longest_of_times_do_not_overflow() {
     assert_eq!(layer.handle().load(), 1.0);
 }
 
-/// Four workers of 10 ms, offered ten times what they can do, on the paused clock.
-#[tokio::test(start_paused = true)]
-async fn a_server_of_its_own_answers_what_is_critical_and_works_at_capacity() {
-    let (answered, shed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let workers = Arc::new(tokio::sync::Semaphore::new(4));
-    let inner = service_fn(move |class: Criticality| {
-        let workers = workers.clone();
-        async move {
-            let _worker = workers.acquire().await.unwrap();
-            tokio::time::sleep(ms(10)).await;
-            Ok::<_, Error>(class)
-        }
-    });
-    let layer = LoadShedLayer::builder()
-        .in_flight(12)
-        .criticality(|class: &Criticality| *class)
-        .seed(3)
-        .build()
-        .unwrap();
-    let service = layer.layer(inner);
-    let critical_shed = Arc::new(AtomicUsize::new(0));
-    for n in 0..40_000_u32 {
-        let class = if n % 20 == 0 {
-            Criticality::Critical
-        } else {
-            Criticality::Sheddable
-        };
-        let (answered, shed, critical_shed) =
-            (answered.clone(), shed.clone(), critical_shed.clone());
-        let mut service = service.clone();
-        tokio::spawn(async move {
-            match service.call(class).await {
-                Ok(_) => answered.fetch_add(1, SeqCst),
-                Err(_) if class == Criticality::Critical => critical_shed.fetch_add(1, SeqCst),
-                Err(_) => shed.fetch_add(1, SeqCst),
-            };
-        });
-        if n % 4 == 0 {
-            tokio::time::sleep(ms(1)).await;
-        }
-    }
-    tokio::time::sleep(secs(1)).await;
-    // 400 a second for ten seconds.
-    let (answered, critical) = (answered.load(SeqCst), critical_shed.load(SeqCst));
-    assert!((3_960..4_300).contains(&answered), "{answered}");
-    assert!(critical <= 20, "{critical} of 2,000");
-}
-
 /// What users asked for, and what of it was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Served {

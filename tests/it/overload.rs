@@ -40,4 +40,12 @@ meets_its_bars! {
     breaker_tuning
     breaker_detection
     adaptive_limit
+    stable_timeout
+    step_changes
+    sudden_overload
+    several_calls
+    prefetch_spike
+    costly_refusals
+    client_throttle
+    short_queue
 }

@@ -135,6 +135,27 @@ fn the_same_seed_gives_the_same_run_and_another_gives_another() {
 }
 
 #[test]
+fn the_same_load_comes_to_a_stack_that_has_a_layer_more() {
+    let arrivals = |retries: bool| {
+        sim::run(7, async {
+            let stack = ServiceBuilder::new()
+                .option_layer(retries.then(|| RetryLayer::builder().build().unwrap()))
+                .service(Server::new(3, Times::exponential(ms(20))));
+            let report = Load::poisson()
+                .rate(50.0, secs(10))
+                .send(stack, |_| ())
+                .await;
+            report
+                .calls()
+                .iter()
+                .map(|call| (call.arrived, call.took))
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(arrivals(true), arrivals(false));
+}
+
+#[test]
 fn a_server_works_on_for_those_who_have_left_unless_it_heeds_that() {
     let wasted = |heeds: bool| {
         sim::run(1, async {

@@ -143,7 +143,9 @@ fn run(size: Size) -> Findings {
             format!("{ramp:.1}"),
             format!("{:.1}", at(&ramped, 50, 70)),
         ]);
-        chart.goodput(lane.name, &spiked[0], secs(2), secs(80));
+        let points = (0..40).map(|slot| (2 * slot, 2 * slot + 2));
+        let points = points.map(|(from, to)| (from as f64 + 1.0, at(&spiked, from, to)));
+        chart.line(lane.name, points.collect());
     }
     let (collapsed, _, collapsed_ramp) = found[0];
     let (_, back, ramp) = found[3];

@@ -6,16 +6,26 @@ mod amplification;
 mod breaker_detection;
 mod breaker_tuning;
 mod capacity_loss;
+mod client_throttle;
 mod cold_cache;
 mod collapse;
+mod costly_refusals;
+mod gates;
 mod hangs;
+mod limiters;
 mod markov;
 mod nested_retries;
 mod occ_jitter;
 mod peers;
+mod prefetch_spike;
 mod retry_policies;
 mod retry_ramp;
 mod retry_storm;
+mod several_calls;
+mod short_queue;
+mod stable_timeout;
+mod step_changes;
+mod sudden_overload;
 
 use std::{
     ops::Range,
@@ -74,6 +84,14 @@ pub(crate) const ALL: &[Experiment] = &[
     breaker_tuning::EXPERIMENT,
     breaker_detection::EXPERIMENT,
     adaptive_limit::EXPERIMENT,
+    stable_timeout::EXPERIMENT,
+    step_changes::EXPERIMENT,
+    sudden_overload::EXPERIMENT,
+    several_calls::EXPERIMENT,
+    prefetch_spike::EXPERIMENT,
+    costly_refusals::EXPERIMENT,
+    client_throttle::EXPERIMENT,
+    short_queue::EXPERIMENT,
 ];
 
 /// What came out.
@@ -184,6 +202,50 @@ impl Tally {
     fn layer(&self) -> MapRequestLayer<impl FnMut(()) + Clone + Send + use<>> {
         let tally = self.clone();
         MapRequestLayer::new(move |()| tally.count())
+    }
+}
+
+/// A number that is looked at from time to time while a run goes on.
+struct Trace(Arc<Mutex<Vec<(Duration, f64)>>>);
+
+impl Trace {
+    /// Looks at it every so often, until the run is over.
+    fn every(interval: Duration, look: impl Fn() -> f64 + Send + 'static) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let trace = Self(Arc::clone(&seen));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                seen.lock().unwrap().push((sim::elapsed(), look()));
+            }
+        });
+        trace
+    }
+
+    /// For a chart: its mean in each slot.
+    fn points(&self, slot: Duration) -> Vec<(f64, f64)> {
+        let seen = self.0.lock().unwrap();
+        let slots = seen.chunk_by(|(one, _), (other, _)| {
+            one.as_nanos() / slot.as_nanos() == other.as_nanos() / slot.as_nanos()
+        });
+        let mean = |of: fn(&(Duration, f64)) -> f64, slot: &[_]| {
+            slot.iter().map(of).sum::<f64>() / slot.len() as f64
+        };
+        slots
+            .map(|slot| {
+                (
+                    mean(|(at, _)| at.as_secs_f64(), slot),
+                    mean(|(_, number)| *number, slot),
+                )
+            })
+            .collect()
+    }
+
+    /// What it was in a part of the run.
+    fn during(&self, part: Range<Duration>) -> Vec<f64> {
+        let seen = self.0.lock().unwrap();
+        let part = seen.iter().filter(|(at, _)| part.contains(at));
+        part.map(|(_, number)| *number).collect()
     }
 }
 

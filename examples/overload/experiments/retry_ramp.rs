@@ -97,8 +97,9 @@ fn simulate(lane: Lane, length: Duration) -> (Report, Tally) {
 }
 
 fn run(size: Size) -> Findings {
-    let length = secs(size.pick(300, 20));
-    let last = length - secs(10);
+    let length = secs(size.pick(300, 30));
+    // Long enough for the calls that chance brings to make no difference, and the end of it.
+    let (late, last) = (secs(size.pick(100, 10)), length - secs(10));
     let mut table = Table::new([
         "a second",
         "sent after 1 s",
@@ -112,9 +113,10 @@ fn run(size: Size) -> Findings {
     for lane in LANES {
         let (report, sent) = simulate(lane, length);
         let during = |second: u64| sent.during(secs(second)..secs(second + 1));
-        let part = report.during(last..length);
+        let part = report.during(late..length);
         let is_first = |call: &&sim::Call| call.outcome == Outcome::Good && call.took < secs(1);
-        let first = part.calls().iter().filter(is_first).count() as f64 / 10.0;
+        let first = part.calls().iter().filter(is_first).count() as f64;
+        let first = first / (length - late).as_secs_f64();
         let end = sent.during(last..length) as f64 / 10.0;
         table.row([
             lane.name.into(),
@@ -127,15 +129,16 @@ fn run(size: Size) -> Findings {
         let seconds = 0..length.as_secs();
         let points = seconds.map(|second| (second as f64 + 0.5, during(second) as f64));
         chart.line(lane.name, points.collect());
-        found.push((end, first));
+        let calls = report.during(last..length).offered() as f64 / 10.0;
+        found.push((end / calls, first));
     }
     let (peers, by_default, ours) = (found[0], found[1], found[2]);
-    let most = by_default.0.max(ours.0) / 1_010.0;
+    let most = by_default.0.max(ours.0);
     let bars = vec![
         Bar {
             measure: "attempts for each call".into(),
             published: "+1 % each second".into(),
-            peers: format!("10 tries: {:.2}", peers.0 / 1_010.0),
+            peers: format!("10 tries: {:.2}", peers.0),
             ours: format!("{most:.2}, by default and as told"),
             bar: "1.1".into(),
             is_met: most <= 1.1,

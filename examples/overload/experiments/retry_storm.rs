@@ -144,7 +144,7 @@ fn run(size: Size) -> Findings {
             if rate == 280.0 {
                 let end = report.length() - secs(60);
                 cells.push(format!("{:.2}", load(&report, &sent, end)));
-                chart.goodput(lane.name, &report, secs(2), secs(120));
+                chart.goodput(lane.name, &report, secs(4), secs(200));
             }
         }
         let [a, b, c, d, e] = cells.try_into().expect("five");

@@ -268,7 +268,7 @@ impl Service<Act> for Scripted {
 /// Response future of [`Scripted`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ScriptedFuture {
-    future: Pin<Box<dyn Future<Output = Result<u32, Error>> + Send>>,
+    future: Pin<Box<dyn Future<Output = Result<u32, Error>> + Send + Sync>>,
 }
 
 impl fmt::Debug for ScriptedFuture {

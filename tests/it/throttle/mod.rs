@@ -7,7 +7,6 @@ mod keyed;
 mod presets;
 mod rate;
 mod rate_simulation;
-mod simulation;
 
 use std::{pin::pin, thread, time::Duration};
 
