@@ -1,7 +1,7 @@
 //! What the controller makes of a server under load.
 
 use super::plant::{Outcome, Phase, Sensor, Server, run};
-use crate::context::Criticality::{Critical, CriticalPlus, Sheddable};
+use crate::context::Criticality::{Critical, Sheddable};
 
 /// 1,600 calls a second, in 40 ms each.
 const SERVER: Server = Server {
