@@ -333,6 +333,7 @@ impl Model {
                     demand,
                     bell,
                 });
+                self.serve();
             }
             Asked::Full => {
                 let has_place = !is_full || self.waiting_of(part) < places(part);
