@@ -16,6 +16,8 @@ const CLASSES: usize = Criticality::ALL.len();
 pub(super) struct Reports {
     /// The least share that is sent.
     least: f64,
+    /// Whether a class is a criticality; else all are in the first.
+    is_by_criticality: bool,
     shares: [Share; CLASSES],
     known: Mutex<[Known; CLASSES]>,
 }
@@ -50,7 +52,7 @@ impl Reports {
     /// How long a report counts.
     const EXPIRY_NANOS: u64 = 1_000_000_000;
 
-    pub(super) fn new(max_probability: f64) -> Self {
+    pub(super) fn new(max_probability: f64, is_by_criticality: bool) -> Self {
         let unknown = Known {
             fits: 1.0,
             at: 0,
@@ -58,6 +60,7 @@ impl Reports {
         };
         Self {
             least: 1.0 - max_probability,
+            is_by_criticality,
             shares: std::array::from_fn(|_| Share {
                 passes: AtomicU64::new(0),
                 until: AtomicU64::new(0),
@@ -68,8 +71,8 @@ impl Reports {
 
     /// Which share of the calls of a class is sent at `now`.
     #[inline]
-    pub(super) fn share(&self, class: u8, now: u64) -> f64 {
-        let share = &self.shares[usize::from(class)];
+    pub(super) fn share(&self, class: Criticality, now: u64) -> f64 {
+        let share = &self.shares[class as usize];
         // Relaxed: which of two reports that come together is heeded does not matter.
         if now < share.until.load(Relaxed) {
             f64::from_bits(share.passes.load(Relaxed))
@@ -80,23 +83,16 @@ impl Reports {
 
     /// Heeds the report that came with the answer to a call of this class, when this share of those was sent.
     /// Returns which is from now on. Where another is being heeded, this one is not.
-    pub(super) fn heed(
-        &self,
-        class: u8,
-        criticality: Option<Criticality>,
-        sent: f64,
-        load: &ReportedLoad,
-        now: u64,
-    ) -> f64 {
+    pub(super) fn heed(&self, class: Criticality, sent: f64, load: &ReportedLoad, now: u64) -> f64 {
         let Some(mut known) = try_lock(&self.known) else {
             return self.share(class, now);
         };
-        let index = usize::from(class);
+        let index = class as usize;
         for other in &mut *known {
             other.weight *= Self::keep(now.saturating_sub(other.at));
         }
         known[index].weight += 1.0;
-        let fitting = sent * Self::fitting(load, criticality, &known, index);
+        let fitting = sent * self.fitting(load, class, &known);
 
         let this = &mut known[index];
         let since = now.saturating_sub(this.at);
@@ -122,23 +118,18 @@ impl Reports {
     }
 
     /// How much of what is sent of a class fits, which is more than all of it where there is room.
-    fn fitting(
-        load: &ReportedLoad,
-        criticality: Option<Criticality>,
-        known: &[Known; CLASSES],
-        class: usize,
-    ) -> f64 {
+    fn fitting(&self, load: &ReportedLoad, class: Criticality, known: &[Known; CLASSES]) -> f64 {
         let utilization = load.utilization();
         if utilization <= 1.0 {
             return 1.0 / utilization.max(1.0 / Self::MAX_GROWTH);
         }
-        let admitted = criticality.and_then(|criticality| load.admitted(criticality));
-        admitted.unwrap_or_else(|| {
+        let admitted = self.is_by_criticality.then(|| load.admitted(class));
+        admitted.flatten().unwrap_or_else(|| {
             // As many as fit, the most critical first.
             let weight = |known: &[Known]| known.iter().map(|known| known.weight).sum::<f64>();
             let fit = weight(known) / utilization;
-            let left = fit - weight(&known[..class]);
-            (left / known[class].weight).clamp(0.0, 1.0)
+            let left = fit - weight(&known[..class as usize]);
+            (left / known[class as usize].weight).clamp(0.0, 1.0)
         })
     }
 

@@ -52,8 +52,8 @@ pub(super) struct Around {
 /// How far a call that passes is of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// It counts, in this class.
-    Counted(u8, Sent),
+    /// It counts, in the class of this criticality; in the first, where all are counted together.
+    Counted(Criticality, Sent),
     /// It would have been refused, and has been counted so.
     Spared,
     /// The throttle is disabled.
@@ -80,7 +80,9 @@ impl Shared {
         let statistics = iter::repeat_with(|| Statistics::new(&around.rule));
         Self {
             classes: statistics.take(classes).collect(),
-            reports: around.heeds.map(|cap| Box::new(Reports::new(cap))),
+            reports: around
+                .heeds
+                .map(|cap| Box::new(Reports::new(cap, around.is_by_criticality))),
             around: around.clone(),
         }
     }
@@ -101,7 +103,7 @@ impl Shared {
 
     /// Out of line, to keep the way of a healthy service short.
     #[inline(never)]
-    fn weigh(&self, class: u8, mode: Mode) -> Option<Pass> {
+    fn weigh(&self, class: Criticality, mode: Mode) -> Option<Pass> {
         let now = self.nanos_now();
         let statistics = self.class(class);
         let share = self.share(class, now);
@@ -125,7 +127,7 @@ impl Shared {
     }
 
     /// Which share of the calls of a class is sent, as far as the service's reports go.
-    fn share(&self, class: u8, now: u64) -> f64 {
+    fn share(&self, class: Criticality, now: u64) -> f64 {
         match &self.reports {
             Some(reports) => reports.share(class, now),
             None => 1.0,
@@ -134,26 +136,23 @@ impl Shared {
 
     /// Heeds what an answer says of the service's load, to a call when this share was sent.
     #[inline(never)]
-    pub(super) fn heed(&self, class: u8, sent: Sent, load: &ReportedLoad) {
+    pub(super) fn heed(&self, class: Criticality, sent: Sent, load: &ReportedLoad) {
         if let Some(reports) = &self.reports {
             let now = self.nanos_now();
-            let criticality = self
-                .is_by_criticality
-                .then(|| Criticality::ALL[usize::from(class)]);
-            if reports.heed(class, criticality, sent.share(), load, now) < 1.0 {
+            if reports.heed(class, sent.share(), load, now) < 1.0 {
                 self.class(class).mark(now);
             }
         }
     }
 
     #[inline]
-    fn class(&self, class: u8) -> &Statistics {
-        &self.classes[usize::from(class)]
+    fn class(&self, class: Criticality) -> &Statistics {
+        &self.classes[class as usize]
     }
 
     /// Counts a request that passed, at `now`.
     #[inline]
-    pub(super) fn count(&self, class: u8, counted: Counted, now: u64) {
+    pub(super) fn count(&self, class: Criticality, counted: Counted, now: u64) {
         self.class(class).count(counted, now);
         self.metrics.requests[counted as usize].increment(1);
     }
@@ -164,7 +163,7 @@ impl Shared {
         self.look_at(class, self.nanos_now())
     }
 
-    fn look_at(&self, class: u8, now: u64) -> (Requests, f64) {
+    fn look_at(&self, class: Criticality, now: u64) -> (Requests, f64) {
         let (requests, probability) = self.class(class).look(&self.rule, now);
         (requests, probability.max(1.0 - self.share(class, now)))
     }
@@ -178,8 +177,8 @@ impl Shared {
 
     /// Whether a new throttle would be as good at `now`.
     pub(super) fn rest(&self, now: u64) -> Rest {
-        let refuses = |class| self.look_at(class, now).1 > 0.0;
-        if (0..self.classes.len() as u8).any(refuses) {
+        let refuses = |class: &Criticality| self.look_at(*class, now).1 > 0.0;
+        if Criticality::ALL[..self.classes.len()].iter().any(refuses) {
             Rest::Matters
         } else {
             Rest::AtRest
@@ -216,11 +215,11 @@ impl Around {
     }
 
     #[inline]
-    fn class_of(&self, criticality: impl FnOnce() -> Criticality) -> u8 {
+    fn class_of(&self, criticality: impl FnOnce() -> Criticality) -> Criticality {
         if self.is_by_criticality {
-            criticality() as u8
+            criticality()
         } else {
-            0
+            Criticality::ALL[0]
         }
     }
 }
@@ -251,8 +250,8 @@ impl Metrics {
         }
     }
 
-    fn show(&self, class: u8, probability: f64) {
-        if let Some(gauge) = self.probability.get(usize::from(class)) {
+    fn show(&self, class: Criticality, probability: f64) {
+        if let Some(gauge) = self.probability.get(class as usize) {
             gauge.set(probability);
         }
     }

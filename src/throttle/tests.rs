@@ -138,16 +138,16 @@ proptest! {
         offered in 1.2..10_f64,
         round_trip in 0..300_usize,
     ) {
-        let reports = Reports::new(0.99);
+        let reports = Reports::new(0.99, true);
         // What was sent, every millisecond.
         let mut sent = Vec::new();
         for now in 0..10_000_usize {
-            let share = reports.share(0, now as u64 * MS);
+            let share = reports.share(Criticality::Critical, now as u64 * MS);
             sent.push(share);
             if now >= round_trip {
                 let then = sent[now - round_trip];
                 let utilization = load(offered * then);
-                reports.heed(0, None, Sent::new(then).share(), &utilization, now as u64 * MS);
+                reports.heed(Criticality::Critical, Sent::new(then).share(), &utilization, now as u64 * MS);
             }
         }
         for share in &sent[3_000..] {
@@ -162,20 +162,19 @@ proptest! {
     #[test]
     fn whatever_is_reported_the_least_share_is_sent_and_all_a_second_later(
         cap in 0.01..=0.99,
+        is_by_criticality in any::<bool>(),
         all in prop::collection::vec(
-            (0..4_u8, 0..=u8::MAX, prop_oneof![0.0..10.0, 0.0..f64::MAX], 0.0..=1.0, 0..SECOND),
+            (0..4_usize, 0.0..=1.0, prop_oneof![0.0..10.0, 0.0..f64::MAX], 0.0..=1.0, 0..SECOND),
             1..100,
         ),
     ) {
-        let reports = Reports::new(cap);
+        let reports = Reports::new(cap, is_by_criticality);
         let mut now = 0;
-        for (class, share, utilization, admitted, later) in all {
+        for (class, sent, utilization, admitted, later) in all {
             now += later;
-            let criticality = Criticality::ALL[usize::from(class)];
-            let report = load(utilization).with_admitted(criticality, admitted);
-            let criticality = (share % 2 == 0).then_some(criticality);
-            let sent = f64::from(share) / 255.0;
-            let passes = reports.heed(class, criticality, sent, &report, now);
+            let class = Criticality::ALL[class];
+            let report = load(utilization).with_admitted(class, admitted);
+            let passes = reports.heed(class, sent, &report, now);
             prop_assert!((1.0 - cap..=1.0).contains(&passes), "{passes}");
             prop_assert_eq!(reports.share(class, now), passes);
             prop_assert_eq!(reports.share(class, now + SECOND - 1), passes);
@@ -186,38 +185,45 @@ proptest! {
 
 #[test]
 fn where_only_the_utilization_is_reported_the_most_critical_calls_fit_first() {
-    let reports = Reports::new(0.99);
+    let reports = Reports::new(0.99, true);
+    let classes = [
+        Criticality::CriticalPlus,
+        Criticality::Critical,
+        Criticality::Sheddable,
+    ];
     // A third of each; in all three times as much as fits, so that the last two do not.
     for now in 1..2_000 {
-        for class in 0..3 {
+        for class in classes {
             let sent = reports.share(class, now * MS);
-            let of_all: f64 = (0..3).map(|class| reports.share(class, now * MS)).sum();
+            let of_all: f64 = classes
+                .map(|class| reports.share(class, now * MS))
+                .iter()
+                .sum();
             // What is sent of a class is what is answered of it.
             if (now as f64 * sent).fract() < sent {
-                reports.heed(class, None, sent, &load(of_all), now * MS);
+                reports.heed(class, sent, &load(of_all), now * MS);
             }
         }
     }
-    let shares = [0, 1, 2].map(|class| reports.share(class, 2_000 * MS));
+    let shares = classes.map(|class| reports.share(class, 2_000 * MS));
     assert!(shares[0] > 0.99, "{shares:?}");
     assert!(shares[1] < 0.2 && shares[2] < 0.05, "{shares:?}");
 }
 
 #[test]
 fn what_the_service_says_of_a_criticality_goes_before() {
-    let reports = Reports::new(0.9);
+    let reports = Reports::new(0.9, true);
     let report = load(3.0)
         .with_admitted(Criticality::CriticalPlus, 1.0)
         .with_admitted(Criticality::Critical, 0.5)
         .with_admitted(Criticality::Sheddable, 0.0);
     let now = 10 * SECOND;
-    let heed = |class: usize| {
-        let criticality = Criticality::ALL[class];
-        reports.heed(class as u8, Some(criticality), 1.0, &report, now)
-    };
-    assert_eq!([heed(0), heed(1)], [1.0, 0.55]);
-    assert!((heed(3) - 0.1).abs() < 1e-9);
-    assert_eq!(reports.share(2, now), 1.0, "no word of these yet");
+    let heed = |class| reports.heed(class, 1.0, &report, now);
+    let critical = [Criticality::CriticalPlus, Criticality::Critical].map(heed);
+    assert_eq!(critical, [1.0, 0.55]);
+    assert!((heed(Criticality::Sheddable) - 0.1).abs() < 1e-9);
+    let unheard = reports.share(Criticality::SheddablePlus, now);
+    assert_eq!(unheard, 1.0, "no word of these yet");
 }
 
 #[test]
