@@ -19,7 +19,7 @@ pub(super) struct Reports {
     /// Whether a class is a criticality; else all are in the first.
     is_by_criticality: bool,
     shares: [Share; CLASSES],
-    known: Mutex<[Known; CLASSES]>,
+    known: Mutex<AllKnown>,
 }
 
 /// What is sent of the calls of a class.
@@ -29,6 +29,13 @@ struct Share {
     passes: AtomicU64,
     /// Until when, in nanoseconds.
     until: AtomicU64,
+}
+
+#[derive(Debug)]
+struct AllKnown {
+    classes: [Known; CLASSES],
+    /// When the last report came, of whatever class.
+    at: u64,
 }
 
 /// What is known of the calls of a class.
@@ -65,7 +72,10 @@ impl Reports {
                 passes: AtomicU64::new(0),
                 until: AtomicU64::new(0),
             }),
-            known: Mutex::new([unknown; CLASSES]),
+            known: Mutex::new(AllKnown {
+                classes: [unknown; CLASSES],
+                at: 0,
+            }),
         }
     }
 
@@ -84,15 +94,18 @@ impl Reports {
     /// Heeds the report that came with the answer to a call of this class, when this share of those was sent.
     /// Returns which is from now on. Where another is being heeded, this one is not.
     pub(super) fn heed(&self, class: Criticality, sent: f64, load: &ReportedLoad, now: u64) -> f64 {
-        let Some(mut known) = try_lock(&self.known) else {
+        let Some(mut all) = try_lock(&self.known) else {
             return self.share(class, now);
         };
+        let left = Self::keep(now.saturating_sub(all.at));
+        all.at = now;
+        let known = &mut all.classes;
         let index = class as usize;
         for other in &mut *known {
-            other.weight *= Self::keep(now.saturating_sub(other.at));
+            other.weight *= left;
         }
         known[index].weight += 1.0;
-        let fitting = sent * self.fitting(load, class, &known);
+        let fitting = sent * self.fitting(load, class, known);
 
         let this = &mut known[index];
         let since = now.saturating_sub(this.at);
@@ -135,7 +148,7 @@ impl Reports {
 
     pub(super) fn forget(&self) {
         let mut known = lock(&self.known);
-        for (known, share) in known.iter_mut().zip(&self.shares) {
+        for (known, share) in known.classes.iter_mut().zip(&self.shares) {
             known.fits = 1.0;
             share.until.store(0, Relaxed);
         }

@@ -227,6 +227,55 @@ fn what_the_service_says_of_a_criticality_goes_before() {
 }
 
 #[test]
+fn reports_are_smoothed_over_a_quarter_of_a_second() {
+    let reports = Reports::new(0.9, true);
+    let (class, quarter) = (Criticality::Critical, 250 * MS);
+    let heed = |quarters, sent, utilization| {
+        let passes = reports.heed(class, sent, &load(utilization), quarters * quarter);
+        (passes / 1.1 * 1e9).round() / 1e9
+    };
+    // However idle it is, no more than all fits.
+    for quarters in 1..100 {
+        assert_eq!(heed(quarters, 1.0, 0.1), 0.909_090_909, "all");
+    }
+    // Half of it is what was known, and half what is said.
+    assert_eq!(heed(100, 1.0, 5.0), 0.6);
+    assert_eq!(heed(101, 0.5, 2.5), 0.4);
+    // Of one that is idle, twice what was sent.
+    assert_eq!(heed(102, 0.1, 0.01), 0.3);
+    // After a second nothing is known any more.
+    assert_eq!(heed(106, 1.0, 4.0), 0.25);
+}
+
+#[test]
+fn calls_that_come_seldom_have_their_room_among_many() {
+    let reports = Reports::new(0.9, true);
+    // One in ten is critical: of the half that fits, a fifth.
+    for call in 0..500 {
+        let class = match call % 10 {
+            0 => Criticality::Critical,
+            _ => Criticality::Sheddable,
+        };
+        reports.heed(class, 1.0, &load(2.0), call * 10 * MS);
+    }
+    let fits = reports.share(Criticality::Sheddable, 5_000 * MS) / 1.1;
+    assert!((fits - 0.4 / 0.9).abs() < 0.02, "{fits}");
+}
+
+#[test]
+fn calls_that_came_long_ago_leave_their_room_to_others() {
+    let reports = Reports::new(0.9, true);
+    for now in 0..1_000 {
+        reports.heed(Criticality::Critical, 1.0, &load(0.5), now * MS);
+    }
+    for now in 60_000..63_000 {
+        reports.heed(Criticality::Sheddable, 1.0, &load(2.0), now * MS);
+    }
+    let share = reports.share(Criticality::Sheddable, 63_000 * MS);
+    assert!((share - 0.55).abs() < 0.01, "{share}");
+}
+
+#[test]
 fn who_holds_calls_back_is_asked_again_after_the_window_too() {
     let rule = Rule::new(2.0, 0.9, 0, SECOND);
     let statistics = Statistics::new(&rule);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use steadfast::{
     Context, Criticality, Error,
     http::{AnswerRefusalsLayer, EndpointLoadMetrics, HttpClassifier, LoadReportLayer},
@@ -293,6 +293,19 @@ async fn what_is_no_report_of_overload_holds_nothing_back() {
             assert_eq!(passing(&mut service, report).await, 1_000, "{report}");
             advance(ms(50)).await;
         }
+    }
+}
+
+#[test]
+fn a_report_that_is_too_long_is_not_read() {
+    for (padding, is_read) in [(1_000, true), (3_000, false)] {
+        let text = format!("{OVERLOADED},x={}", "1".repeat(padding));
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("endpoint-load-metrics"),
+            HeaderValue::from_str(&text).unwrap(),
+        )]);
+        let load = EndpointLoadMetrics.load(&headers);
+        assert_eq!(load.is_some(), is_read, "{padding}");
     }
 }
 
