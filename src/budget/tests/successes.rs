@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::time::advance;
 
 use super::{SECOND, config, paused, take};
-use crate::{budget::Budget, rng::Rng};
+use crate::{budget::Budget, classify::FailureKind, rng::Rng};
 
 struct Model {
     deposit: u64,
@@ -193,6 +193,19 @@ fn a_success_is_worth_its_share_to_the_millionth() {
     }
     assert!(take(&budget), "ten tenths are one");
     assert!(!take(&budget));
+}
+
+#[test]
+fn a_call_that_succeeds_after_retries_is_worth_no_more_than_another() {
+    let budget = Budget::new(0.5).unwrap().with_floor(0);
+    for _ in 0..4 {
+        budget.ticket().succeed();
+    }
+    let mut retried = budget.ticket();
+    assert!(retried.try_retry(FailureKind::Transient));
+    assert_eq!(budget.balance(), 1.0);
+    retried.succeed();
+    assert_eq!(budget.balance(), 1.5);
 }
 
 #[test]
