@@ -662,6 +662,23 @@ fn a_call_to_a_ramp_that_ends_by_hand_passes_before_or_is_refused_after() {
 }
 
 #[test]
+fn who_asks_of_one_ramp_takes_no_turn_of_the_next() {
+    explore(2, || {
+        let breaker = Breaker::recovering();
+        // The first of the ramp passes, so that the second does not.
+        let pass = breaker.admit().unwrap();
+        let other = breaker.clone();
+        let other = thread::spawn(move || other.admit());
+        breaker.settle(pass, FAILED);
+        breaker.advance(2 * OPEN_TIME);
+        if let Ok(probe) = breaker.admit() {
+            breaker.settle(probe, GOOD);
+        }
+        assert_ne!(other.join().unwrap(), Ok(pass));
+    });
+}
+
+#[test]
 fn of_two_who_ask_for_a_promise_and_a_call_one_has_the_place() {
     explore(2, || {
         let breaker = Breaker::opened(1);
