@@ -34,6 +34,11 @@ fn weights() -> impl Strategy<Value = Vec<u32>> {
 }
 
 #[test]
+fn what_is_left_of_whole_shares_goes_to_the_largest_remainders_and_not_to_the_largest() {
+    assert_eq!(apportion(10, &[5, 3, 3])[..3], [4, 3, 3]);
+}
+
+#[test]
 fn shares_are_percents_of_a_hundred_and_at_least_one() {
     for (total, weights, expected) in [
         (100, &[90, 10, 0][..], &[90, 10, 0][..]),
