@@ -794,3 +794,22 @@ fn shares_are_those_of_the_last_limit_whoever_changes_it() {
         assert_eq!(permits.partition(0).unwrap().share, limit / 2);
     });
 }
+
+#[test]
+fn a_newcomer_counts_once_for_those_who_are_refused_early_however_often_he_tries() {
+    explore(3, || {
+        let permits = with(2, 2, |rules| rules.refuses_from = 0);
+        assert!(permits.try_take(2));
+        let first = queue_for(&permits, 2);
+        let other = permits.clone();
+        // One comes back, which is too few for the first.
+        let other = thread::spawn(move || other.give_back(1));
+        // Every other is refused while one of two places is taken, and he is the first of them.
+        let second = ask(&permits);
+        other.join().unwrap();
+        let second = second.expect("a place in the queue");
+        permits.leave(second.place);
+        permits.leave(first.place);
+        permits.give_back(1);
+    });
+}

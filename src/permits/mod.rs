@@ -230,6 +230,7 @@ impl<C: Clock> Permits<C> {
             last,
         };
         let mut queue = lock(&self.queue);
+        let mut refuses_early = None;
         // Once more, in the same step that registers the wait: slots given back since then found
         // nobody waiting and were handed to no one.
         loop {
@@ -268,7 +269,9 @@ impl<C: Clock> Permits<C> {
                 evicted.wake();
                 return Asked::Queued(place);
             }
-            if self.refuses_early(&mut queue, demand, class, word) {
+            // Counted once, however often the step is tried: as many wait as the first time.
+            let refuses = || self.refuses_early(&mut queue, demand, class, word);
+            if *refuses_early.get_or_insert_with(refuses) {
                 return Asked::Full;
             }
             self.begin(&mut queue, lane, now, word);
